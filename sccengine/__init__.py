@@ -1,0 +1,52 @@
+"""Sliding-channel convolutions, forward and backward, on CPU and CUDA, without a deep-learning framework.
+
+Public names are resolved on first use, so ``import sccengine`` loads NumPy and nothing else: no kernel is
+compiled, no GPU is touched, and Numba, Matplotlib and Click stay unloaded until something needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+_ATTRIBUTES = {
+    "Tensor": "autograd",
+    "Parameter": "autograd",
+    "Function": "autograd",
+    "no_grad": "autograd",
+    "ChannelWindows": "windows",
+    "DataError": "data.errors",
+    "set_seed": "backend",
+    "set_matmul_precision": "backend",
+}
+_MODULES = (
+    "autograd",
+    "backend",
+    "data",
+    "functional",
+    "gradcheck",
+    "models",
+    "nn",
+    "optim",
+    "reference",
+    "training",
+    "windows",
+)
+
+__all__ = [*_ATTRIBUTES, *_MODULES, "__version__"]
+
+
+def __getattr__(name):
+    if name in _ATTRIBUTES:
+        value = getattr(importlib.import_module(f"{__name__}.{_ATTRIBUTES[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Two packages with the same launchers: ``cpu`` and ``cuda``."""
