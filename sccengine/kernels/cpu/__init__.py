@@ -1,1 +1,12 @@
-"""CPU kernels: Numba ``@njit`` on NumPy arrays, one file per operator."""
+"""CPU kernels: Numba ``@njit`` on NumPy arrays, one file per operator.
+
+Operators are imported on first use: ``import sccengine`` must not load Numba.
+"""
+
+import importlib
+
+
+def __getattr__(name):
+    if name.startswith("_"):
+        raise AttributeError(name)
+    return importlib.import_module(f"{__name__}.{name}")
