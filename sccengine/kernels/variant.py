@@ -1,0 +1,19 @@
+"""What tests, benchmarks and the tuner need to know of one way to compute an operator."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One entry of an operator's VARIANTS.
+
+    name            as in ``F.scc(..., variant=name)``
+    summary         one line: what it does and what it trades
+    deterministic   whether the same inputs always give the same bits; one that does not is never a default
+    workspace       what it allocates beside its outputs, as a formula in the operator's letters; "none" if nothing
+    """
+
+    name: str
+    summary: str
+    deterministic: bool = True
+    workspace: str = "none"
