@@ -10,7 +10,7 @@ class Variant:
     name            as in ``F.scc(..., variant=name)``
     summary         one line: what it does and what it trades
     deterministic   whether the same inputs always give the same bits; one that does not is never a default
-    workspace       what it allocates beside its outputs, as a formula in the operator's letters; "none" if nothing
+    workspace       what it allocates beside its outputs, in the operator's letters; "none" if nothing
     """
 
     name: str

@@ -1,36 +1,39 @@
 """The one place where CuPy, Numba and Numba's simulator meet: every CUDA kernel starts here.
 
-A kernel is an ordinary ``@cuda.jit`` function without an eager signature. It sees every array as a flat one-dimensional
-array and every size as an ``int32``::
+A kernel is an ordinary ``@cuda.jit`` function without an eager signature. It sees every array as a flat
+one-dimensional array and every size as an int32::
 
-    elements(kernel, count, x, y, n)           one thread per element; the kernel itself tests ``cuda.grid(1) < count``
-    blocks(kernel, grid, block, x, y, n)       an explicit grid and block (ints or tuples)
+    elements(kernel, count, x, y, n)          one thread per element; the kernel tests ``cuda.grid(1) < count``
+    blocks(kernel, grid, block, x, y, n)      an explicit grid and block (ints or tuples)
 
 How an argument reaches the kernel:
 
-====================  =========================================================================================
-array                 a flat view; must be C-contiguous and below 2**31 elements, since kernels index with int32
+====================  ==================================================================================
+array                 a flat view; must be C-contiguous and below 2**31 elements (indices are int32)
 Python int or bool    ``np.int32``
 Python float          the dtype of the first floating-point array among the arguments
 NumPy scalar          as it is (``np.uint64`` for a random key, ``np.float64`` for a sum)
-None                  a one-element dummy of that same dtype; the kernel learns from a flag not to read it
-====================  =========================================================================================
+None                  a one-element dummy of that same dtype; a flag tells the kernel not to read it
+====================  ==================================================================================
 
-CuPy arrays are launched on CuPy's current stream, so a kernel is ordered with the CuPy work around it and can be
-captured into a CUDA graph. Numba never allocates device memory and never synchronises: it is handed bare pointers.
-NumPy arrays (the engine's device "simulator") run in Numba's CUDA simulator, which must have been switched on with
-``NUMBA_ENABLE_CUDASIM=1`` before Numba was imported.
+CuPy arrays are launched on CuPy's current stream, so a kernel is ordered with the CuPy work around it and can
+be captured into a CUDA graph. Numba never allocates device memory and never synchronises: it is handed bare
+pointers. NumPy arrays (the engine's device "simulator") run in Numba's CUDA simulator, which must have been
+switched on with ``NUMBA_ENABLE_CUDASIM=1`` before Numba was imported.
 
-Every kernel file ends with the argument types its kernels are launched with, so that all of them can be compiled
-without a GPU, and so that a launch which differs is found out::
+One kernel serves float32 and float64: an accumulator starts as ``x.dtype.type(0)`` (a literal 0.0 would make it
+float64), and shared memory is ``cuda.shared.array(BLOCK, x.dtype)``.
+
+Every kernel file ends with the argument types its kernels are launched with, so that all of them can be
+compiled without a GPU and a launch that differs is found out::
 
     COMPILE = [
         (forward_kernel, "FFFFiiif"),
     ]
 
-one letter per kernel argument: an array ``F`` of the dtype under test (float32, then float64), ``D`` of float64, ``I`` of
-int32, ``L`` of int64; a scalar ``f`` of the dtype under test, ``d`` float64, ``i`` int32, ``u`` uint64. A kernel that is
-launched with more than one list of types has one row for each.
+One letter per kernel argument. Arrays: ``F`` of the dtype under test (float32, then float64), ``D`` float64,
+``I`` int32, ``L`` int64. Scalars: ``f`` of the dtype under test, ``d`` float64, ``i`` int32, ``u`` uint64.
+A kernel that is launched with more than one list of types has one row for each.
 """
 
 from __future__ import annotations
@@ -40,8 +43,8 @@ from numba import config, cuda
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
-# Threads of a one-dimensional block. A power of two: tree reductions halve it. The simulator makes each thread a Python
-# thread, so there a block is small; the code that runs is the same.
+# Threads of a one-dimensional block. A power of two: tree reductions halve it. The simulator makes each thread a
+# Python thread, so there a block is small; the code that runs is the same.
 BLOCK = 16 if SIMULATED else 256
 
 _LIMIT = 2**31
@@ -55,15 +58,15 @@ def elements(kernel, count, *args):
 
 
 def blocks(kernel, grid, block, *args):
-    """Launches `kernel` over `grid` blocks of `block` threads; a grid with no block in it launches nothing."""
+    """Launches `kernel` over `grid` blocks of `block` threads; an empty grid launches nothing."""
     if 0 in (grid if isinstance(grid, tuple) else (grid,)):
         return
     like = _first_floating_array(args, kernel)
     if isinstance(like, np.ndarray):
         if not SIMULATED:
             raise RuntimeError(
-                f"{_name(kernel)}: a CUDA kernel got NumPy arrays; they run in Numba's simulator only, which needs "
-                "NUMBA_ENABLE_CUDASIM=1 set before Python starts"
+                f"{_name(kernel)}: a CUDA kernel got NumPy arrays; they run in Numba's simulator only, which "
+                "needs NUMBA_ENABLE_CUDASIM=1 set before Python starts"
             )
         stream = 0
         flat = _flat_numpy
@@ -81,10 +84,10 @@ def divide_up(count, size):
 
 
 def table(host, like):
-    """The int32 table `host` (NumPy) on the device of `like`; one copy for each content and device, kept for good.
+    """The int32 table `host` (NumPy) on the device of `like`: one copy for each content and device, for good.
 
-    Tables are small (window starts, tiles) and the same at every call, so they are uploaded once. They are never
-    released, because a captured CUDA graph keeps reading the copy it was captured with.
+    Tables are small (window starts, tiles) and the same at every call, so they are uploaded once. They are
+    never released, because a captured CUDA graph keeps reading the copy it was captured with.
     """
     host = np.ascontiguousarray(host, dtype=np.int32)
     if isinstance(like, np.ndarray):
@@ -116,13 +119,13 @@ def _argument(value, like, flat, kernel):
         return like.dtype.type(value)
     if value.size >= _LIMIT:
         raise ValueError(
-            f"{_name(kernel)}: an array of shape {value.shape} has {value.size} elements; CUDA kernels index with 32 bits "
-            f"and take fewer than {_LIMIT}: use a smaller batch"
+            f"{_name(kernel)}: an array of shape {value.shape} has {value.size} elements; CUDA kernels index with "
+            f"32 bits and take fewer than {_LIMIT}: use a smaller batch"
         )
     if not value.flags.c_contiguous:
         raise ValueError(
             f"{_name(kernel)}: an array of shape {value.shape} and strides {value.strides} is not C-contiguous; "
-            "make it so with sccengine.backend.rows or contiguous first"
+            "sccengine.backend.contiguous makes it so"
         )
     return flat(value)
 
