@@ -3,8 +3,8 @@
 A kernel is an ordinary ``@cuda.jit`` function without an eager signature. It sees every array as a flat
 one-dimensional array and every size as an int32::
 
-    elements(kernel, count, x, y, n)          one thread per element; the kernel tests ``cuda.grid(1) < count``
-    blocks(kernel, grid, block, x, y, n)      an explicit grid and block (ints or tuples)
+    elements(kernel, count, x, y, n)         one thread per element; the kernel tests ``cuda.grid(1) < count``
+    blocks(kernel, grid, block, x, y, n)     an explicit grid and block (ints or tuples)
 
 How an argument reaches the kernel:
 
@@ -21,8 +21,8 @@ be captured into a CUDA graph. Numba never allocates device memory and never syn
 pointers. NumPy arrays (the engine's device "simulator") run in Numba's CUDA simulator, which must have been
 switched on with ``NUMBA_ENABLE_CUDASIM=1`` before Numba was imported.
 
-One kernel serves float32 and float64: an accumulator starts as ``x.dtype.type(0)`` (a literal 0.0 would make it
-float64), and shared memory is ``cuda.shared.array(BLOCK, x.dtype)``.
+One kernel serves float32 and float64: an accumulator starts as ``x.dtype.type(0)`` (a literal 0.0 would make
+it float64), and shared memory is ``cuda.shared.array(BLOCK, x.dtype)``.
 
 Every kernel file ends with the argument types its kernels are launched with, so that all of them can be
 compiled without a GPU and a launch that differs is found out::
@@ -43,11 +43,12 @@ from numba import config, cuda
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
-# Threads of a one-dimensional block. A power of two: tree reductions halve it. The simulator makes each thread a
+# Threads of a one-dimensional block. A power of two: tree reductions halve it. The simulator makes each a
 # Python thread, so there a block is small; the code that runs is the same.
 BLOCK = 16 if SIMULATED else 256
 
 _LIMIT = 2**31
+_GRID_LIMITS = (2**31 - 1, 65535, 65535)
 _tables = {}
 _dummies = {}
 
@@ -59,8 +60,11 @@ def elements(kernel, count, *args):
 
 def blocks(kernel, grid, block, *args):
     """Launches `kernel` over `grid` blocks of `block` threads; an empty grid launches nothing."""
-    if 0 in (grid if isinstance(grid, tuple) else (grid,)):
+    grid = grid if isinstance(grid, tuple) else (grid,)
+    if 0 in grid:
         return
+    if any(size > limit for size, limit in zip(grid, _GRID_LIMITS)):
+        raise ValueError(f"{_name(kernel)}: {grid} blocks are more than CUDA's {_GRID_LIMITS}: use smaller sizes")
     like = _first_floating_array(args, kernel)
     if isinstance(like, np.ndarray):
         if not SIMULATED:
@@ -76,6 +80,20 @@ def blocks(kernel, grid, block, *args):
         stream = cuda.external_stream(cupy.cuda.get_current_stream().ptr)
         flat = _flat_cupy
     kernel[grid, block, stream](*[_argument(value, like, flat, kernel) for value in args])
+
+
+class _RunningKernel:
+    """The simulator's ``cuda`` namespace of the kernel that is running, looked up at each use."""
+
+    def __getattr__(self, name):
+        from numba.cuda.simulator.kernel import _get_kernel_context
+
+        return getattr(_get_kernel_context(), name)
+
+
+# ``cuda`` for device functions that stand in another file than the kernel calling them. The simulator swaps
+# the name ``cuda`` in a device function's module at each call, and swaps back while other threads still use it.
+device_cuda = _RunningKernel() if SIMULATED else cuda
 
 
 def divide_up(count, size):
@@ -119,13 +137,13 @@ def _argument(value, like, flat, kernel):
         return like.dtype.type(value)
     if value.size >= _LIMIT:
         raise ValueError(
-            f"{_name(kernel)}: an array of shape {value.shape} has {value.size} elements; CUDA kernels index with "
-            f"32 bits and take fewer than {_LIMIT}: use a smaller batch"
+            f"{_name(kernel)}: an array of shape {value.shape} has {value.size} elements; CUDA kernels index "
+            f"with 32 bits and take fewer than {_LIMIT}: use a smaller batch"
         )
     if not value.flags.c_contiguous:
         raise ValueError(
-            f"{_name(kernel)}: an array of shape {value.shape} and strides {value.strides} is not C-contiguous; "
-            "sccengine.backend.contiguous makes it so"
+            f"{_name(kernel)}: an array of shape {value.shape} and strides {value.strides} is not "
+            "C-contiguous; sccengine.backend.contiguous makes it so"
         )
     return flat(value)
 
