@@ -18,7 +18,6 @@ _ATTRIBUTES = {
     "ChannelWindows": "windows",
     "DataError": "data.errors",
     "set_seed": "backend",
-    "set_matmul_precision": "backend",
 }
 _MODULES = (
     "autograd",

@@ -1,0 +1,379 @@
+"""The training graph: a tape of Function nodes, recorded as operators run and walked once in reverse.
+
+    y = F.relu(F.scc(x, weight, groups=2, overlap=0.5))     # each call appends one node to the tape
+    F.cross_entropy(y, labels).backward()                   # gradients of every leaf with requires_grad
+
+A node knows its inputs, keeps only what its backward needs, and is freed by the one backward pass it serves. What a
+node kept must not change before that pass: graph results are read-only through ``.data``, changes through the
+engine (optimizers, ``.data = ...``) are counted, and leaves that were handed out as raw arrays are compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import threading
+
+import numpy as np
+
+from sccengine import backend
+
+_order = itertools.count()
+_mode = threading.local()
+
+
+def is_grad_enabled():
+    """Whether operators are being recorded in this thread."""
+    return getattr(_mode, "recording", True)
+
+
+class no_grad(contextlib.ContextDecorator):
+    """Context manager and decorator within which nothing is recorded."""
+
+    def __enter__(self):
+        self._previous = is_grad_enabled()
+        _mode.recording = False
+        return self
+
+    def __exit__(self, *exception):
+        _mode.recording = self._previous
+
+
+class Tensor:
+    """An array that can take part in the training graph.
+
+    ``array`` is anything NumPy or CuPy reads; float32 and float64 arrays keep their dtype, Python numbers become
+    float32, integers (labels) stay integers. An array of two or more axes is read as (N, C, ...) and lies batch-last
+    in memory: one in another order is copied once, here; one already in order is shared. ``device`` is a device
+    name; None leaves device arrays where they are and puts host arrays on the default device.
+
+    Raises TypeError for other dtypes, and RuntimeError where the device cannot be used.
+    """
+
+    __slots__ = ("array", "requires_grad", "grad", "creator", "version", "_exposed", "__weakref__")
+
+    def __init__(self, array, requires_grad=False, device=None):
+        self._adopt(self._place(_as_array(array), device, backend.rows), requires_grad)
+
+    @staticmethod
+    def _place(array, device, arrange):
+        if device is not None:
+            array = backend.to_device(array, backend.resolve_device(device))
+        elif type(array) is np.ndarray:
+            array = backend.to_device(array, backend.default_device())
+        if arrange is backend.rows and array.ndim >= 2:
+            return backend.from_rows(backend.rows(array))
+        return backend.contiguous(array)
+
+    def _adopt(self, array, requires_grad, creator=None):
+        if requires_grad and array.dtype.kind != "f":
+            raise TypeError(f"only floating-point tensors can require a gradient, this one is {array.dtype}")
+        self.array = array  # for operators: the storage itself
+        self.requires_grad = bool(requires_grad)
+        self.grad = None
+        self.creator = creator
+        self.version = 0
+        self._exposed = creator is None
+        return self
+
+    @classmethod
+    def _wrap(cls, array, creator=None):
+        return Tensor.__new__(Tensor)._adopt(array, creator is not None, creator)
+
+    @property
+    def data(self):
+        """The values as a NumPy or CuPy array of shape (N, C, ...); read-only for a graph result on the host."""
+        if self.creator is not None:
+            view = self.array.view()
+            if isinstance(view, np.ndarray):
+                view.flags.writeable = False
+            return view
+        self._exposed = True
+        return self.array
+
+    @data.setter
+    def data(self, value):
+        if self.creator is not None:
+            raise RuntimeError("the result of an operator cannot be overwritten: detach() it first")
+        if value is not self.array:
+            value = _as_array(value)
+            if value.shape != self.shape or value.dtype != self.dtype:
+                raise ValueError(
+                    f"new data must keep shape {self.shape} and dtype {self.dtype}, "
+                    f"got {value.shape} and {value.dtype}"
+                )
+            arrange = backend.contiguous if isinstance(self, Parameter) else backend.rows
+            self.array = self._place(value, self.device, arrange)
+        self.changed()
+
+    def changed(self):
+        """Count a change of the values in place; whoever writes into ``array`` calls this."""
+        self.version += 1
+
+    shape = property(lambda self: tuple(self.array.shape))
+    dtype = property(lambda self: self.array.dtype)
+    ndim = property(lambda self: self.array.ndim)
+    size = property(lambda self: self.array.size)
+    device = property(lambda self: backend.device_of(self.array))
+    is_leaf = property(lambda self: self.creator is None)
+
+    def backward(self, gradient=None):
+        """Add the gradients of this tensor, times ``gradient``, to ``.grad`` of every leaf that requires one.
+
+        ``gradient`` has this tensor's shape; None stands for 1 and needs a tensor of one element. The graph is freed.
+
+        Raises RuntimeError where nothing was recorded, where the graph was freed by an earlier backward, or where a
+        value that it needs was changed in place; ValueError for a gradient of the wrong shape.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("backward: this tensor does not depend on anything that requires a gradient")
+        _walk(self, _first_gradient(self, gradient))
+
+    def detach(self):
+        """A tensor that shares the values and stands outside the graph."""
+        result = Tensor._wrap(self.array)
+        result._exposed = self._exposed
+        return result
+
+    def numpy(self):
+        """The values as a NumPy array of shape (N, C, ...): a view on the host, a copy from a GPU."""
+        return backend.to_host(self.data)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.numpy(), dtype=dtype, copy=True if copy else None)
+
+    def item(self):
+        """The one value of a one-element tensor as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"item() needs a tensor of one element, this one has shape {self.shape}")
+        return backend.to_host(self.array).reshape(()).item()
+
+    def to(self, device):
+        """This tensor on another device; itself where it is there. Gradients flow back through the copy."""
+        device = backend.resolve_device(device)
+        return self if device == self.device else _Transfer(device)(self)
+
+    def __float__(self):
+        return float(self.item())
+
+    def __len__(self):
+        if not self.ndim:
+            raise TypeError("a tensor of shape () has no length")
+        return self.shape[0]
+
+    def __repr__(self):
+        kind = type(self).__name__
+        values = np.array2string(backend.to_host(self.array), precision=4, threshold=20, prefix=kind + "(")
+        gradient = ", requires_grad=True" if self.requires_grad else ""
+        return f"{kind}({values}, shape={self.shape}, dtype={self.dtype}, device={self.device!r}{gradient})"
+
+
+class Parameter(Tensor):
+    """A leaf that is trained: an own, row-major copy of ``array`` with ``requires_grad`` set."""
+
+    __slots__ = ()
+
+    def __init__(self, array, requires_grad=True, device=None):
+        array = _as_array(array)
+        self._adopt(self._place(array.copy(order="C"), device, backend.contiguous), requires_grad)
+        self._exposed = False
+
+
+class Function:
+    """One recorded operation. A subclass holds the settings and defines:
+
+    ``forward(*arrays) -> array``   inputs as (N, C, ...) arrays of any strides, None for an absent one; allocates and
+                                    returns the result; ``self.save(...)`` keeps what backward needs
+    ``backward(dy) -> tuple``       one gradient an input, None where ``self.needs_gradient[i]`` is False
+
+    Calling the instance, once, runs forward and records the node.
+    """
+
+    needs_gradient = ()
+    saved = ()
+    inputs = None
+    released = False
+
+    def save(self, *arrays):
+        """Keep arrays (or None) for backward: they come back as ``self.saved``."""
+        self.saved = arrays
+
+    def __call__(self, *inputs):
+        if self.inputs is not None:
+            raise RuntimeError(f"{type(self).__name__} was already called: make a new one for each call")
+        self.inputs = tuple(None if value is None else as_tensor(value) for value in inputs)
+        self._check_devices()
+        recording = is_grad_enabled() and any(t is not None and t.requires_grad for t in self.inputs)
+        self.needs_gradient = tuple(recording and t is not None and t.requires_grad for t in self.inputs)
+        result = self.forward(*(None if t is None else t.array for t in self.inputs))
+        if not recording:
+            self.release()
+            return Tensor._wrap(result)
+        self.order = next(_order)
+        self._watch_saved()
+        return Tensor._wrap(result, creator=self)
+
+    def _check_devices(self):
+        devices = {t.device for t in self.inputs if t is not None}
+        if len(devices) > 1:
+            raise RuntimeError(
+                f"{type(self).__name__} got inputs on different devices: {', '.join(sorted(devices))}; move them with .to()"
+            )
+
+    def _watch_saved(self):
+        kept = {backend.address(array) for array in self.saved if array is not None}
+        self._watched = [
+            (position, tensor.version, _fingerprint(tensor))
+            for position, tensor in enumerate(self.inputs)
+            if tensor is not None and backend.address(tensor.array) in kept
+        ]
+
+    def check(self):
+        """Raise RuntimeError unless this node can still run backward on the values that it saw."""
+        name = type(self).__name__.removesuffix("Function")
+        if self.released:
+            raise RuntimeError(
+                f"backward went through this {name} before and freed what it kept: run forward again for a second backward"
+            )
+        for position, version, fingerprint in self._watched:
+            tensor = self.inputs[position]
+            if tensor.version != version or _fingerprint(tensor) != fingerprint:
+                raise RuntimeError(
+                    f"input {position} of {name}, shape {tensor.shape}, was changed in place after {name} "
+                    "kept it for backward: change it after backward(), or work on a copy"
+                )
+
+    def release(self):
+        """Free what the node kept; the tape ends here from now on."""
+        self.saved = ()
+        self.inputs = ()
+        self.released = True
+
+
+class _Transfer(Function):
+    """A copy between devices."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def forward(self, x):
+        self.source = backend.device_of(x)
+        return backend.to_device(x, self.device)
+
+    def backward(self, dy):
+        return (backend.to_device(dy, self.source),)
+
+
+def as_tensor(value):
+    """The value itself where it is a Tensor, else a Tensor of it."""
+    return value if isinstance(value, Tensor) else Tensor(value)
+
+
+def _as_array(value):
+    if isinstance(value, Tensor):
+        return value.array
+    if backend.is_device_array(value):
+        array = value
+    elif isinstance(value, np.ndarray):
+        array = value
+    else:
+        array = np.asarray(value)
+        if array.dtype == np.float64 and not hasattr(value, "dtype"):
+            array = array.astype(np.float32)
+    if array.dtype not in (np.float32, np.float64) and array.dtype.kind not in "iu":
+        raise TypeError(f"a tensor holds float32, float64 or integers, got {array.dtype}")
+    return array
+
+
+def _fingerprint(tensor):
+    """A sum over the bits of a leaf that somebody else may write to; None where nobody can, or it is on a GPU."""
+    if not tensor._exposed or tensor.creator is not None or not isinstance(tensor.array, np.ndarray):
+        return None
+    memory = tensor.array if isinstance(tensor, Parameter) else backend.rows(tensor.array)
+    words = memory.reshape(-1).view(np.uint32 if memory.itemsize % 4 == 0 else np.uint8)
+    return int(words.sum(dtype=np.uint64))
+
+
+def _first_gradient(tensor, gradient):
+    if gradient is None:
+        if tensor.size != 1:
+            raise RuntimeError(f"backward of a tensor of shape {tensor.shape} needs a gradient of that shape")
+        return _filled_like(tensor.array, 1)
+    gradient = as_tensor(gradient).array
+    if gradient.shape != tensor.shape:
+        raise ValueError(f"the gradient has shape {gradient.shape}, the tensor {tensor.shape}")
+    if gradient.dtype != tensor.dtype:
+        raise TypeError(f"the gradient is {gradient.dtype}, the tensor {tensor.dtype}")
+    return backend.to_device(gradient, tensor.device)
+
+
+def _filled_like(array, value):
+    filled = backend.empty(array.shape, like=array)
+    filled[...] = value
+    return filled
+
+
+def _walk(root, gradient):
+    if root.creator is None:
+        _accumulate(root, gradient.copy())
+        return
+    for node in _nodes(root.creator):
+        node.check()
+    pending = {root.creator: gradient}
+    queue = [(-root.creator.order, root.creator)]
+    while queue:
+        _, node = heapq.heappop(queue)
+        dy = pending.pop(node)
+        for tensor, share in zip(node.inputs, _gradients(node, dy)):
+            if share is None:
+                continue
+            if tensor.creator is None:
+                _accumulate(tensor, share)
+            elif tensor.creator in pending:
+                pending[tensor.creator] = pending[tensor.creator] + share
+            else:
+                pending[tensor.creator] = share
+                heapq.heappush(queue, (-tensor.creator.order, tensor.creator))
+        node.release()
+
+
+def _nodes(first):
+    """Every node that a backward from ``first`` reaches, each once."""
+    seen = {first}
+    stack = [first]
+    while stack:
+        node = stack.pop()
+        yield node
+        for tensor in node.inputs:
+            if tensor is not None and tensor.creator is not None and tensor.creator not in seen:
+                seen.add(tensor.creator)
+                stack.append(tensor.creator)
+
+
+def _gradients(node, dy):
+    """The node's gradients, checked, and none of them sharing memory with dy or another where a leaf will own it."""
+    gradients = node.backward(dy)
+    taken = {backend.address(dy)}
+    checked = []
+    for tensor, needed, gradient in zip(node.inputs, node.needs_gradient, gradients, strict=True):
+        if not needed:
+            checked.append(None)
+            continue
+        if gradient is None or gradient.shape != tensor.shape or gradient.dtype != tensor.dtype:
+            found = "None" if gradient is None else f"{gradient.shape} {gradient.dtype}"
+            raise RuntimeError(
+                f"{type(node).__name__}.backward gave {found} for an input of {tensor.shape} {tensor.dtype}"
+            )
+        if tensor.creator is None and backend.address(gradient) in taken:
+            gradient = gradient.copy(order="K") if isinstance(gradient, np.ndarray) else gradient + 0
+        taken.add(backend.address(gradient))
+        checked.append(gradient)
+    return checked
+
+
+def _accumulate(leaf, gradient):
+    if leaf.grad is None:
+        leaf.grad = Tensor._wrap(gradient)
+    else:
+        leaf.grad = Tensor._wrap(leaf.grad.array + gradient)

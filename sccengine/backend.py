@@ -1,0 +1,247 @@
+"""Devices and arrays: where data lives, how it is laid out, which kernels serve it, and counter-based randomness.
+
+Devices are named by strings: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, ``"simulator"`` (the CUDA kernels in Numba's
+simulator, on NumPy arrays), and ``"auto"`` (CUDA where it works, else the CPU; it says once what it chose).
+
+Activations are batch-last in memory: to the user (N, C, H, W), in memory C, H, W, N contiguous. ``rows`` gives the
+C-contiguous array that kernels see, ``from_rows`` the user's view of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import sys
+from functools import lru_cache
+
+import numpy as np
+
+
+class SimulatorArray(np.ndarray):
+    """A NumPy array on device ``"simulator"``: the type alone tells ``kernels_for`` to run the CUDA kernels."""
+
+
+# --- devices ------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def cuda_problem():
+    """None where CUDA can be used, else one sentence on what is missing. Probed once."""
+    if _simulating():
+        return "NUMBA_ENABLE_CUDASIM=1 is set, so Numba simulates CUDA: unset it to use a GPU"
+    try:
+        import cupy
+    except Exception as error:  # a broken CuPy raises more than ImportError; the reason is kept for `doctor`
+        return f'CuPy cannot be imported ({error}): pip install "sccengine[cuda13x]" or "sccengine[cuda12x]"'
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        return f"CuPy finds no usable CUDA driver or device ({error})"
+    if count < 1:
+        return "no CUDA device is visible (see CUDA_VISIBLE_DEVICES)"
+    try:
+        import numba.cuda  # noqa: F401
+    except Exception as error:
+        return f"numba.cuda cannot be imported ({error}): pip install numba-cuda"
+    return None
+
+
+def _simulating():
+    if "numba" in sys.modules:
+        return bool(sys.modules["numba"].config.ENABLE_CUDASIM)
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
+def default_device():
+    """The device of host arrays that name none: SCCENGINE_DEVICE, else ``"cpu"``."""
+    return resolve_device(os.environ.get("SCCENGINE_DEVICE") or "cpu")
+
+
+def resolve_device(device):
+    """The full name of a device: ``"cpu"``, ``"cuda:<index>"`` or ``"simulator"``.
+
+    Raises ValueError for a name that is no device, and RuntimeError, saying what is missing, for a device that
+    cannot be used here: there is no silent fallback.
+    """
+    if device is None:
+        return default_device()
+    if not isinstance(device, str):
+        raise TypeError(f"a device is a string such as 'cpu' or 'cuda:0', got {device!r}")
+    if device == "auto":
+        return _automatic_device()
+    if device == "cpu":
+        return device
+    if device == "simulator":
+        if not _simulating():
+            raise RuntimeError(
+                "device 'simulator' needs NUMBA_ENABLE_CUDASIM=1 in the environment before Python starts"
+            )
+        return device
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or not (index.isdigit() or device == "cuda"):
+        raise ValueError(f"unknown device {device!r}: use 'auto', 'cpu', 'cuda', 'cuda:<index>' or 'simulator'")
+    problem = cuda_problem()
+    if problem:
+        raise RuntimeError(f"device {device!r} cannot be used: {problem}")
+    import cupy
+
+    count = cupy.cuda.runtime.getDeviceCount()
+    index = int(index) if index else cupy.cuda.Device().id
+    if index >= count:
+        raise RuntimeError(f"device 'cuda:{index}' does not exist: {count} CUDA device(s) are visible, from 0")
+    return f"cuda:{index}"
+
+
+@lru_cache(maxsize=1)
+def _automatic_device():
+    problem = cuda_problem()
+    device = "cpu" if problem else resolve_device("cuda")
+    print(f"sccengine: device 'auto' is {device}" + (f" ({problem})" if problem else ""), file=sys.stderr)
+    return device
+
+
+def device_of(array):
+    """The name of the device on which an array lives."""
+    if isinstance(array, SimulatorArray):
+        return "simulator"
+    if isinstance(array, np.ndarray):
+        return "cpu"
+    return f"cuda:{array.device.id}"
+
+
+def array_module(array):
+    """numpy or cupy, whichever the array belongs to."""
+    return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
+
+
+def is_device_array(value):
+    """Whether the value is an array of a GPU that CuPy made."""
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(value, cupy.ndarray)
+
+
+def kernels_for(array):
+    """The kernel package for an array: every operator's launchers as attributes (``kernels_for(x).scc.forward``)."""
+    on_host = isinstance(array, np.ndarray) and not isinstance(array, SimulatorArray)
+    return importlib.import_module("sccengine.kernels.cpu" if on_host else "sccengine.kernels.cuda")
+
+
+def to_device(array, device):
+    """The array on a device (by its full name), in the same memory order; the array itself where it is there."""
+    if device_of(array) == device:
+        return array
+    if array.ndim >= 2 and not array.flags.c_contiguous:
+        return from_rows(to_device(rows(array), device))
+    host = array.view(np.ndarray) if isinstance(array, np.ndarray) else array.get()
+    if device == "cpu":
+        return host.copy() if isinstance(array, np.ndarray) else host
+    if device == "simulator":
+        return host.copy().view(SimulatorArray)
+    import cupy
+
+    with cupy.cuda.Device(int(device.partition(":")[2])):
+        return cupy.asarray(host)
+
+
+def to_host(array):
+    """The array as a plain NumPy array: a view where it lives in host memory."""
+    return array.view(np.ndarray) if isinstance(array, np.ndarray) else to_device(array, "cpu")
+
+
+def synchronize(array):
+    """Wait until the device of an array has done all its work (nothing to do for host memory)."""
+    if not isinstance(array, np.ndarray):
+        sys.modules["cupy"].cuda.get_current_stream().synchronize()
+
+
+# --- memory order -------------------------------------------------------------------------------------------------
+
+
+def rows(array):
+    """The C-contiguous (C, ..., N) array of an (N, C, ...) array: a view where the memory is batch-last, else a copy."""
+    if array.ndim < 2:
+        return contiguous(array)
+    return contiguous(array.transpose(*range(1, array.ndim), 0))
+
+
+def from_rows(array):
+    """The (N, C, ...) view of a (C, ..., N) array."""
+    if array.ndim < 2:
+        return array
+    return array.transpose(array.ndim - 1, *range(array.ndim - 1))
+
+
+def contiguous(array):
+    """The array itself where it is C-contiguous and writeable, else a C-contiguous copy."""
+    if array.flags.c_contiguous and getattr(array.flags, "writeable", True):
+        return array
+    return array.copy(order="C")
+
+
+def empty(shape, like, dtype=None):
+    """An uninitialised C-contiguous array on the device of ``like``, of its dtype unless one is given."""
+    dtype = like.dtype if dtype is None else dtype
+    if isinstance(like, SimulatorArray):
+        return np.empty(shape, dtype).view(SimulatorArray)
+    return array_module(like).empty(shape, dtype)
+
+
+def zeros(shape, like, dtype=None):
+    """A C-contiguous array of zeros on the device of ``like``, of its dtype unless one is given."""
+    array = empty(shape, like, dtype)
+    array[...] = 0
+    return array
+
+
+def address(array):
+    """The address of an array's first element: equal for an array and its transposed or reshaped views."""
+    return array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data.ptr
+
+
+# --- randomness ---------------------------------------------------------------------------------------------------
+
+_random = {"seed": int(os.environ.get("SCCENGINE_SEED") or 0), "counter": 0}
+
+
+def set_seed(seed):
+    """Start all of the engine's random numbers anew from an integer seed."""
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"a seed is an integer of at least 0, got {seed!r}")
+    _random.update(seed=int(seed), counter=0)
+
+
+def next_key(purpose):
+    """A fresh 64-bit key, a function of (seed, how many keys were drawn before, purpose) alone."""
+    text = f"{_random['seed']}/{_random['counter']}/{purpose}"
+    _random["counter"] += 1
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def random_state():
+    """The state of the engine's random numbers, for a checkpoint: {"seed": int, "counter": int}."""
+    return dict(_random)
+
+
+def set_random_state(state):
+    """Continue from a state that ``random_state`` gave."""
+    _random.update(seed=int(state["seed"]), counter=int(state["counter"]))
+
+
+# --- threads ------------------------------------------------------------------------------------------------------
+
+
+def num_threads():
+    """How many threads the CPU kernels use."""
+    from numba import get_num_threads
+
+    return get_num_threads()
+
+
+def set_num_threads(count):
+    """Let the CPU kernels use ``count`` threads; results do not depend on it. ValueError beyond the machine's."""
+    from numba import config, set_num_threads
+
+    if not 1 <= count <= config.NUMBA_NUM_THREADS:
+        raise ValueError(f"threads must be from 1 to {config.NUMBA_NUM_THREADS} (NUMBA_NUM_THREADS), got {count}")
+    set_num_threads(count)
