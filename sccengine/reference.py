@@ -1,12 +1,12 @@
 """Float64 NumPy oracles: one forward and one backward per operator, written as plain loops.
 
-Everything here is meant to be read and believed, not to be fast. Arrays are ordinary ``(N, C, H, W)`` or
-``(N, C)`` arrays of any dtype and any strides; they are converted to float64 and never changed. Loops run over
-filters, channels, taps and pixels; NumPy broadcasts over the remaining axes only.
+Everything here is meant to be read and believed, not to be fast. Arrays are ordinary ``(N, C, H, W)``
+or ``(N, C)`` arrays of any dtype and any strides; they are converted to float64 and never changed. Loops run
+over filters, channels, taps and pixels; NumPy broadcasts over the remaining axes only.
 
-The module imports nothing of the package. The channel windows are derived here a second time, by their own loop,
-so that a mistake in ``windows.py`` cannot hide in both places. Each backward is the derivative written out by
-hand, and ``tests/test_reference.py`` compares all of them with finite differences and with PyTorch.
+The module imports nothing of the package. The channel windows are derived here a second time, by their own
+loop, so that a mistake in ``windows.py`` cannot hide in both places. Each backward is the derivative written
+out by hand, and ``tests/test_reference.py`` compares all of them with finite differences and with PyTorch.
 
 A convolution's ``stride``, ``padding`` and a pooling ``kernel`` are an int or a pair ``(h, w)``.
 """
@@ -332,8 +332,8 @@ def channel_shuffle_backward(dy, groups):
 def dropout_mask(shape, probability, key):
     """Boolean mask of what is kept, for an (N, C, ...) shape.
 
-    Element i, counted in batch-last order (C, ..., N), is kept where u(i) >= probability, with u(i) the top 24
-    bits of splitmix64's finaliser of key + (i + 1) * 0x9E3779B97F4A7C15, over 2**24 (Steele, Lea and Flood,
+    Element i, counted in batch-last order (C, ..., N), is kept where u(i) >= probability, with u(i) the top
+    24 bits of splitmix64's finaliser of key + (i + 1) * 0x9E3779B97F4A7C15, over 2**24 (Steele, Lea and Flood,
     OOPSLA 2014).
     """
     kept = np.zeros((*shape[1:], shape[0]), dtype=bool)
@@ -420,8 +420,8 @@ def _target(label, classes, label_smoothing):
 def sgd_update(parameter, gradient, buffer, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
     """(parameter, buffer) after a step by PyTorch's rule; ``buffer`` None before the first step.
 
-    gradient += weight_decay * parameter; buffer = momentum * buffer + gradient (the first: gradient); the step
-    goes along buffer, with nesterov along gradient + momentum * buffer.
+    gradient += weight_decay * parameter; buffer = momentum * buffer + gradient (the first: gradient); the
+    step goes along buffer, with nesterov along gradient + momentum * buffer.
     """
     parameter, gradient, buffer = _float64(parameter, gradient, buffer)
     gradient = gradient + weight_decay * parameter
