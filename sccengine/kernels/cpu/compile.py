@@ -1,0 +1,126 @@
+"""``jit`` and ``parallel_jit``: how every CPU kernel is compiled, cached on disk and launched.
+
+Arithmetic: contraction to FMA, reassociation (needed to vectorise sums), reciprocals; never "no NaNs" or
+"no infinities", so a NaN in the data reaches the loss. Division by zero gives inf, as in NumPy.
+
+Cache: Numba notices an edit of the file a kernel stands in, not of a helper it imports, and would go on running
+old machine code. So the folder carries a hash of all sources of this package and of Numba's version. It lies in
+$NUMBA_CACHE_DIR, else $SCCENGINE_CACHE_DIR, else the platform's cache folder; without a writable folder kernels
+are compiled anew in each process. Numba's own setting is changed only while a kernel is being decorated.
+
+Threads: unless the user chose a layer, GNU OpenMP with a short spin where it exists, else Numba's workqueue.
+Workqueue sleeps between launches, and waking it costs 50 to 200 us. OpenMP's own default spins for 8 ms when another
+process holds the core its worker needs; ``SPIN`` turns of the loop (some tens of us) bridge the gap between two
+launches and cost no more than a wake-up when they are in vain. Launches from several Python threads take turns:
+workqueue aborts the process otherwise. GNU OpenMP aborts a forked child, so there kernels run on the calling thread.
+"""
+
+import functools
+import hashlib
+import os
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import numba
+import platformdirs
+
+FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
+
+#: Elements read or written from which a launch pays for the other threads; kernels weigh it by their arithmetic.
+PARALLEL_WORK = 1 << 16
+
+SPIN = "1000"
+
+_OPTIONS = {"fastmath": set(FASTMATH), "error_model": "numpy", "boundscheck": False}
+
+_turn = threading.RLock()
+_serial_only = False
+
+
+def _choose_threading_layer():
+    """Load the OpenMP layer with a short spin (libgomp reads the variable as it is loaded), else take workqueue."""
+    if numba.config.THREADING_LAYER != "default":
+        return
+    layer = "workqueue"
+    if sys.platform == "linux":
+        added = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
+        if added:
+            os.environ["GOMP_SPINCOUNT"] = SPIN
+        try:
+            from numba.np.ufunc import omppool
+
+            layer = "omp" if omppool.openmp_vendor == "GNU" else layer
+        except ImportError:
+            pass
+        finally:
+            if added:
+                del os.environ["GOMP_SPINCOUNT"]
+    numba.config.THREADING_LAYER = layer
+
+
+def _after_fork():
+    global _turn, _serial_only
+    _turn = threading.RLock()
+    _serial_only = numba.config.THREADING_LAYER == "omp"
+
+
+_choose_threading_layer()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def source_hash():
+    """Hash of Numba's version and of every source file beside this one."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def cache_folder():
+    """The folder of the compiled kernels as a string, or None where it cannot be written."""
+    root = numba.config.CACHE_DIR or os.environ.get("SCCENGINE_CACHE_DIR")
+    root = Path(root) if root else Path(platformdirs.user_cache_dir("sccengine", appauthor=False)) / "kernels"
+    folder = root / source_hash()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return str(folder)
+    except OSError:
+        return None
+
+
+def _njit(function, **options):
+    folder = cache_folder()
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = folder or ""
+    try:
+        return numba.njit(cache=folder is not None, **_OPTIONS, **options)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def jit(function):
+    """Compile a helper, or a kernel that runs on the calling thread."""
+    return _njit(function)
+
+
+def parallel_jit(function):
+    """Compile a kernel that holds a ``numba.prange``; the result is called from Python only, one call at a time.
+
+    The Numba dispatcher stands in ``.dispatcher``.
+    """
+    dispatcher = _njit(function, parallel=True)
+    serial = functools.cache(lambda: numba.njit(**_OPTIONS)(function))
+
+    @functools.wraps(function)
+    def launch(*args):
+        with _turn:
+            return (serial() if _serial_only else dispatcher)(*args)
+
+    launch.dispatcher = dispatcher
+    launch.inspect_asm = dispatcher.inspect_asm
+    return launch
