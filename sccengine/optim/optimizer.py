@@ -1,0 +1,181 @@
+"""Optimizer: parameter groups, their checks, the walk over parameters, and state for checkpoints."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sccengine import backend
+from sccengine.autograd import Parameter, Tensor
+
+
+class Optimizer:
+    """Base class. A subclass gives its defaults, ``check`` for one group's settings and ``update`` for one parameter.
+
+    ``params`` are Parameters, or dicts {"params": Parameters, setting: value, ...} that override defaults for a group.
+    ``state`` maps a Parameter to a dict of arrays of its shape and of plain numbers.
+    """
+
+    def __init__(self, params, defaults):
+        self.defaults = defaults
+        self.state = {}
+        self.param_groups = []
+        for group in self._as_groups(params):
+            self.add_param_group(group)
+
+    def check(self, group):
+        """Raise ValueError where a group's settings make no sense."""
+        raise NotImplementedError
+
+    def update(self, parameter, gradient, group):
+        """Change ``parameter`` (a Parameter) in place; ``gradient`` is its C-contiguous gradient array."""
+        raise NotImplementedError
+
+    def _as_groups(self, params):
+        if isinstance(params, (Tensor, dict)):
+            raise TypeError(f"{self._name}: params must be a list of Parameters or groups, got a {type(params).__name__}")
+        params = list(params)
+        if not params:
+            raise ValueError(f"{self._name}: params is empty; pass model.parameters()")
+        return params if isinstance(params[0], dict) else [{"params": params}]
+
+    def add_param_group(self, group):
+        """Add {"params": Parameters, setting: value, ...}; settings left out take the optimizer's defaults."""
+        if not isinstance(group, dict) or "params" not in group:
+            raise TypeError(f"{self._name}: a parameter group is a dict with 'params', got {type(group).__name__}")
+        params = group["params"]
+        params = [params] if isinstance(params, Tensor) else list(params)
+        if not params:
+            raise ValueError(f"{self._name}: a parameter group is empty")
+        known = {id(p) for g in self.param_groups for p in g["params"]}
+        for position, parameter in enumerate(params):
+            if not isinstance(parameter, Parameter):
+                raise TypeError(
+                    f"{self._name}: params must hold Parameters, got {type(parameter).__name__} at position {position}"
+                )
+            if id(parameter) in known:
+                raise ValueError(f"{self._name}: the parameter of shape {parameter.shape} is listed twice")
+            known.add(id(parameter))
+        unknown = sorted(set(group) - {"params"} - set(self.defaults))
+        if unknown:
+            raise ValueError(f"{self._name}: unknown settings {unknown} in a group; it has {sorted(self.defaults)}")
+        group = {**self.defaults, **group, "params": params}
+        self.check(group)
+        self.param_groups.append(group)
+
+    def step(self):
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self.update(parameter, gradient_of(parameter), group)
+                    parameter.changed()
+
+    def zero_grad(self):
+        """Forget all gradients (they become None)."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def state_dict(self):
+        """{"state": {index: {name: array or number}}, "param_groups": [{..., "params": [indices]}]}; host arrays.
+
+        Parameters are numbered through all groups in order, as in PyTorch.
+        """
+        indices = {id(p): i for i, p in enumerate(self._parameters())}
+        state = {
+            indices[id(parameter)]: {
+                name: value if isinstance(value, (int, float)) else np.array(backend.to_host(value), order="C")
+                for name, value in entries.items()
+            }
+            for parameter, entries in self.state.items()
+        }
+        groups = [{**group, "params": [indices[id(p)] for p in group["params"]]} for group in self.param_groups]
+        return {"state": dict(sorted(state.items())), "param_groups": groups}
+
+    def load_state_dict(self, state):
+        """Continue from what ``state_dict`` gave; a state that does not fit is a ValueError and changes nothing.
+
+        Keys of "state" may be numbers or, as after JSON, their digits.
+        """
+        parameters = self._parameters()
+        groups = self._checked_groups(state)
+        loaded = {}
+        for key, entries in state["state"].items():
+            index = int(key)
+            if not 0 <= index < len(parameters):
+                raise self._misfit(f"it has an entry for parameter {index}, the optimizer {len(parameters)} parameters")
+            loaded[parameters[index]] = {
+                name: self._loaded_entry(index, parameters[index], name, value) for name, value in entries.items()
+            }
+        self.param_groups = groups
+        self.state = loaded
+
+    def _checked_groups(self, state):
+        for key in ("state", "param_groups"):
+            if key not in state:
+                raise self._misfit(f"it lacks {key!r}")
+        sizes = [len(group["params"]) for group in state["param_groups"]]
+        own_sizes = [len(group["params"]) for group in self.param_groups]
+        if sizes != own_sizes:
+            raise self._misfit(f"it has groups of {sizes} parameters, the optimizer of {own_sizes}")
+        groups = []
+        for group, own in zip(state["param_groups"], self.param_groups):
+            differing = sorted(set(group) ^ set(own))
+            if differing:
+                raise self._misfit(f"the settings {differing} are in only one of them")
+            merged = {**group, "params": own["params"]}
+            self.check(merged)
+            groups.append(merged)
+        return groups
+
+    def _loaded_entry(self, index, parameter, name, value):
+        if isinstance(value, (int, float)):
+            return value
+        value = np.array(value, dtype=parameter.dtype, order="C")
+        if value.shape != parameter.shape:
+            raise self._misfit(f"{name} of parameter {index} has shape {value.shape}, the parameter {parameter.shape}")
+        return backend.to_device(value, parameter.device)
+
+    def _misfit(self, reason):
+        return ValueError(f"{self._name}.load_state_dict: the state does not fit this optimizer: {reason}")
+
+    def _parameters(self):
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+    @property
+    def _name(self):
+        return type(self).__name__
+
+
+def gradient_of(parameter):
+    """The gradient's array in row-major memory like its parameter; the update and clipping work on it in place."""
+    gradient = parameter.grad
+    if not isinstance(gradient, Tensor):
+        raise TypeError(f"a gradient must be a Tensor, got {type(gradient).__name__}")
+    if gradient.array.shape != parameter.array.shape or gradient.array.dtype != parameter.array.dtype:
+        raise ValueError(
+            f"the gradient is {gradient.shape} {gradient.dtype}, its parameter {parameter.shape} {parameter.dtype}"
+        )
+    if not gradient.array.flags.c_contiguous:
+        gradient.array = backend.contiguous(gradient.array)
+    return gradient.array
+
+
+def like_parameter(array, parameter):
+    """A state array on the parameter's device and in its dtype: the parameter may have moved since it was made."""
+    target = parameter.array
+    if array.dtype == target.dtype and type(array) is type(target):
+        return array
+    return backend.to_device(array.astype(target.dtype, copy=False), parameter.device)
+
+
+def check_at_least_zero(optimizer, group, *names):
+    """Raise unless the named settings are finite numbers >= 0."""
+    for name in names:
+        value = group[name]
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+            raise TypeError(f"{optimizer}: {name} must be a number, got {type(value).__name__}")
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{optimizer}: {name} must be a finite number of at least 0, got {value}")
