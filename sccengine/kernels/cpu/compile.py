@@ -31,6 +31,9 @@ FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 #: Elements read or written from which a launch pays for the other threads; kernels weigh it by their arithmetic.
 PARALLEL_WORK = 1 << 16
 
+#: Elements of a flat array that one ``prange`` index handles.
+BLOCK = 8192
+
 SPIN = "1000"
 
 _OPTIONS = {"fastmath": set(FASTMATH), "error_model": "numpy", "boundscheck": False}

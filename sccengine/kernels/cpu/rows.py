@@ -1,0 +1,36 @@
+"""Sums along rows: out[c] = sum_m x[c, m], the bias gradient of every convolution. Accumulated in float64."""
+
+from numba import prange
+
+from sccengine.kernels.cpu.compile import PARALLEL_WORK, jit, parallel_jit
+
+
+@jit
+def row_sum(
+    row,  # (M,)
+):
+    total = 0.0
+    for m in range(row.size):
+        total += row[m]
+    return total
+
+
+@parallel_jit
+def _sum_rows(
+    x,  # (C, M)
+    out,  # (C,)
+    parallel,
+):
+    if parallel:
+        for c in prange(x.shape[0]):
+            out[c] = row_sum(x[c])
+    else:
+        for c in range(x.shape[0]):
+            out[c] = row_sum(x[c])
+
+
+def sum_rows(
+    x,  # (C, M)
+    out,  # (C,)
+):
+    _sum_rows(x, out, x.size >= PARALLEL_WORK)
