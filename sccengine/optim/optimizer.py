@@ -34,7 +34,7 @@ class Optimizer:
 
     def _as_groups(self, params):
         if isinstance(params, (Tensor, dict)):
-            raise TypeError(f"{self._name}: params must be a list of Parameters or groups, got a {type(params).__name__}")
+            raise TypeError(f"{self._name}: params must be a list of Parameters or dicts, got {type(params).__name__}")
         params = list(params)
         if not params:
             raise ValueError(f"{self._name}: params is empty; pass model.parameters()")
