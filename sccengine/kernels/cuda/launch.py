@@ -45,7 +45,7 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 
 # Threads of a one-dimensional block. A power of two: tree reductions halve it. The simulator makes each a
 # Python thread, so there a block is small; the code that runs is the same.
-BLOCK = 16 if SIMULATED else 256
+BLOCK = 8 if SIMULATED else 256
 
 _LIMIT = 2**31
 _GRID_LIMITS = (2**31 - 1, 65535, 65535)
@@ -64,7 +64,7 @@ def blocks(kernel, grid, block, *args):
     if 0 in grid:
         return
     if any(size > limit for size, limit in zip(grid, _GRID_LIMITS)):
-        raise ValueError(f"{_name(kernel)}: {grid} blocks are more than CUDA's {_GRID_LIMITS}: use smaller sizes")
+        raise ValueError(f"{_name(kernel)}: {grid} blocks, but CUDA launches at most {_GRID_LIMITS}")
     like = _first_floating_array(args, kernel)
     if isinstance(like, np.ndarray):
         if not SIMULATED:
@@ -92,7 +92,7 @@ class _RunningKernel:
 
 
 # ``cuda`` for device functions that stand in another file than the kernel calling them. The simulator swaps
-# the name ``cuda`` in a device function's module at each call, and swaps back while other threads still use it.
+# the name ``cuda`` in their module at each call, and swaps it back while other threads still use it.
 device_cuda = _RunningKernel() if SIMULATED else cuda
 
 
@@ -117,6 +117,16 @@ def table(host, like):
         with like.device:
             _tables[key] = cupy.asarray(host)
     return _tables[key]
+
+
+def workspace(shape, like):
+    """An uninitialised array of the dtype and on the device of `like`, for what a launcher needs in between."""
+    if isinstance(like, np.ndarray):
+        return np.empty(shape, like.dtype)
+    import cupy
+
+    with like.device:
+        return cupy.empty(shape, like.dtype)
 
 
 def _first_floating_array(args, kernel):
@@ -149,7 +159,10 @@ def _argument(value, like, flat, kernel):
 
 
 def _flat_numpy(array):
-    return array.view(np.ndarray).reshape(-1)
+    # Wrapped as a device array: a bare one would be copied to and fro, which breaks kernels that work in place.
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+    return FakeCUDAArray(array.view(np.ndarray).reshape(-1))
 
 
 def _flat_cupy(array):
