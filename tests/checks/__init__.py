@@ -1,4 +1,4 @@
-"""One module per operator that states what must hold of it on every device; the CPU, simulator and GPU suites walk them.
+"""One module per operator: what must hold of it on every device. The CPU, simulator and GPU suites walk them all.
 
 Each module has ``CASES``, a list of dicts of plain settings (``"small": True``: cheap enough for the simulator), and
 ``check(device, case, dtype)``, which runs forward and backward on the device and compares values and all gradients with

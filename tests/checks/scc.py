@@ -1,0 +1,45 @@
+"""Sliding-channel convolution, in every variant."""
+
+import sccengine.functional as F
+from sccengine import reference
+from sccengine.backend import kernels_for
+from sccengine.autograd import Tensor
+from tests.checks import compare, generator
+
+CASES = [
+    # (N, C, H, W), O, cg, co: windows that wrap, D from 1 to C, O < D, O no multiple of D, one pixel, one image
+    {"shape": (2, 4, 2, 3), "filters": 6, "groups": 2, "overlap": 0.5, "bias": True, "small": True},
+    {"shape": (1, 6, 1, 1), "filters": 5, "groups": 3, "overlap": 0.33, "bias": True, "small": True},
+    {"shape": (3, 5, 1, 2), "filters": 7, "groups": 1, "overlap": 0.29, "bias": False, "small": True},
+    {"shape": (2, 8, 3, 1), "filters": 3, "groups": 8, "overlap": 0.9, "bias": True, "small": True},
+    {"shape": (1, 1, 2, 2), "filters": 4, "groups": 1, "overlap": 0.75, "bias": True, "small": True},
+    {"shape": (2, 10, 3, 3), "filters": 4, "groups": 5, "overlap": 0, "bias": True, "stride": 2, "small": True},
+    {"shape": (2, 16, 2, 2), "filters": 9, "groups": 4, "overlap": 0.6, "bias": True, "stride": (1, 2), "small": True},
+    {"shape": (2, 12, 33, 17), "filters": 20, "groups": 3, "overlap": 0.1, "bias": True},
+    {"shape": (5, 40, 7, 9), "filters": 33, "groups": 8, "overlap": 0.25, "bias": True},
+    {"shape": (16, 64, 8, 8), "filters": 70, "groups": 2, "overlap": 0.33, "bias": True},
+    {"shape": (3, 16, 13, 11), "filters": 130, "groups": 16, "overlap": 0.5, "bias": False},
+    {"shape": (64, 64, 1, 1), "filters": 8, "groups": 4, "overlap": 0.9, "bias": True},
+]
+
+
+def check(device, case, dtype):
+    random = generator(case)
+    groups, overlap, stride, channels = case["groups"], case["overlap"], case.get("stride", 1), case["shape"][1]
+    inputs = {
+        "x": random.standard_normal(case["shape"]),
+        "weight": random.standard_normal((case["filters"], channels // groups)),
+    }
+    if case["bias"]:
+        inputs["bias"] = random.standard_normal(case["filters"])
+    for variant in kernels_for(Tensor([0.0], device=device).array).scc.VARIANTS:
+        compare(
+            device,
+            dtype,
+            lambda x, weight, bias=None, variant=variant: F.scc(
+                x, weight, bias, groups=groups, overlap=overlap, stride=stride, variant=variant
+            ),
+            inputs,
+            lambda x, weight, bias=None: reference.scc_forward(x, weight, bias, groups, overlap, stride),
+            lambda dy, *arrays: reference.scc_backward(dy, *arrays[:2], groups, overlap, stride)[: len(arrays)],
+        )

@@ -1,0 +1,62 @@
+"""Average pooling: values, gradients, memory orders, bad inputs, the layer."""
+
+import numpy as np
+import pytest
+
+import sccengine.functional as F
+from sccengine import nn
+from sccengine.autograd import Tensor
+from sccengine.gradcheck import check_gradients
+from tests.checks import avg_pool2d as checks
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", checks.CASES, ids=str)
+def test_matches_reference(case, dtype):
+    checks.check("cpu", case, dtype)
+
+
+@pytest.mark.parametrize("windows", [(2, None, 0), ((3, 2), (2, 1), 1), (2, 3, 0)])
+def test_gradcheck(windows):
+    x = np.random.default_rng(0).permutation(2 * 3 * 6 * 5).reshape(2, 3, 6, 5) / 10.0
+    check_gradients(lambda x: F.avg_pool2d(x, *windows), [x])
+
+
+def test_any_memory_order_gives_the_same():
+    x = np.random.default_rng(1).standard_normal((4, 6, 5, 3))
+    want = F.avg_pool2d(x, 2).numpy()
+    for array in (np.asfortranarray(x), np.repeat(x, 2, axis=2)[:, :, ::2], Tensor(x)):
+        np.testing.assert_array_equal(F.avg_pool2d(array, 2).numpy(), want)
+
+
+@pytest.mark.parametrize(
+    "shape, settings, error, message",
+    [
+        ((2, 3), (2,), ValueError, r"avg_pool2d: input must be \(N, C, H, W\), got shape \(2, 3\)"),
+        ((1, 1, 2, 5), (3,), ValueError, "3x3 window .* does not fit an image of 2x5: the output would be 0x1"),
+        ((1, 1, 4, 4), (2, 1, 2), ValueError, r"padding must be at most half the kernel \(2, 2\), got \(2, 2\)"),
+        ((1, 1, 4, 4), (0,), ValueError, "avg_pool2d: kernel_size must be at least 1, got 0"),
+        ((1, 1, 4, 4), (2, 0), ValueError, "avg_pool2d: stride must be at least 1, got 0"),
+        ((1, 1, 4, 4), (2, 1, -1), ValueError, "avg_pool2d: padding must be at least 0, got -1"),
+        ((1, 1, 4, 4), (2.5,), TypeError, r"avg_pool2d: kernel_size must be an int or a pair .* got 2.5"),
+        ((1, 1, 4, 4), ((2, 2, 2),), TypeError, r"avg_pool2d: kernel_size must be an int or a pair"),
+    ],
+)
+def test_bad_inputs(shape, settings, error, message):
+    with pytest.raises(error, match=message):
+        F.avg_pool2d(np.zeros(shape, np.float32), *settings)
+
+
+def test_layer():
+    x = np.random.default_rng(2).standard_normal((2, 3, 6, 6))
+    layer = nn.AvgPool2d(3, stride=2, padding=1)
+    np.testing.assert_array_equal(layer(x).numpy(), F.avg_pool2d(x, 3, 2, 1).numpy())
+    assert repr(layer) == "AvgPool2d(kernel_size=3, stride=2, padding=1)"
+    assert repr(nn.AvgPool2d(2)) == "AvgPool2d(kernel_size=2, stride=2, padding=0)"
+    with pytest.raises(ValueError, match="AvgPool2d: padding must be at most half the kernel"):
+        nn.AvgPool2d(2, padding=2)
+
+
+def test_padding_counts_as_zeros():
+    y = F.avg_pool2d(np.ones((1, 1, 2, 2), np.float32), 2, 2, 1).numpy()
+    np.testing.assert_array_equal(y[0, 0], [[0.25, 0.25], [0.25, 0.25]])
