@@ -1,0 +1,36 @@
+"""Gradient clipping against the oracle; what it leaves alone."""
+
+import numpy as np
+import pytest
+
+from sccengine import optim
+from sccengine.autograd import Parameter, Tensor
+from tests.checks import clip_grad_norm as checks
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", checks.CASES, ids=str)
+def test_matches_reference(case, dtype):
+    checks.check("cpu", case, dtype)
+
+
+def test_parameters_without_gradient_are_skipped():
+    frozen, trained = Parameter(np.ones(2)), Parameter(np.ones(2))
+    trained.grad = Tensor(np.array([3.0, 4.0]))
+    assert optim.clip_grad_norm([frozen, trained], 1.0) == pytest.approx(5.0)
+    np.testing.assert_allclose(trained.grad.numpy(), [0.6, 0.8], rtol=1e-6)
+    assert frozen.grad is None
+    assert optim.clip_grad_norm([frozen], 1.0) == 0.0
+
+
+def test_a_single_parameter():
+    parameter = Parameter(np.ones(1))
+    parameter.grad = Tensor(np.array([8.0]))
+    assert optim.clip_grad_norm(parameter, 2.0) == 8.0
+    np.testing.assert_allclose(parameter.grad.numpy(), [2.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("max_norm", [0, -1.0, float("nan")])
+def test_bad_limit(max_norm):
+    with pytest.raises(ValueError, match="clip_grad_norm: max_norm must be above 0, got"):
+        optim.clip_grad_norm([Parameter(np.ones(1))], max_norm)
