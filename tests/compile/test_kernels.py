@@ -1,0 +1,86 @@
+"""Every CUDA kernel becomes machine code for compute capability 7.5, 8.0 and 9.0, and keeps its values in registers.
+
+Needs no GPU, but numba-cuda with its compiler and NVIDIA's ptxas: ``pip install "sccengine[test-cuda]"``. Without them
+the tests are skipped; with SCCENGINE_REQUIRE_COMPILE=1 they fail instead.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+CAPABILITIES = ("7.5", "8.0", "9.0")
+# Compilers at work at the same time.
+PROCESSES = 2
+ROOT = Path(__file__).parents[2]
+
+
+def missing():
+    """What stands in the way of compiling here, as one sentence; None if nothing does."""
+    if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
+        return "Numba simulates CUDA in this process: run tests/compile without NUMBA_ENABLE_CUDASIM"
+    if importlib.util.find_spec("numba_cuda") is None:
+        return 'numba-cuda is not installed: pip install "sccengine[test-cuda]"'
+    from tests.compile.compiler import find_ptxas
+
+    if find_ptxas() is None:
+        return 'ptxas is not installed: pip install "sccengine[test-cuda]"'
+    return None
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """The compiler's rows for each capability."""
+    problem = missing()
+    if problem and os.environ.get("SCCENGINE_REQUIRE_COMPILE") == "1":
+        pytest.fail(problem)
+    if problem:
+        pytest.skip(problem)
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        return dict(zip(CAPABILITIES, pool.map(_compile, CAPABILITIES), strict=True))
+
+
+def _compile(capability):
+    command = [sys.executable, "-m", "tests.compile.compiler", capability]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_kernels_compile_and_stay_in_registers(compiled, capability, record_property):
+    faults = []
+    for row in compiled[capability]:
+        name = f"{row['kernel']} {row['codes']} {row['dtype']}"
+        record_property(name, json.dumps(row))
+        if "error" in row:
+            faults.append(f"{name}: {row['error']}")
+        elif row["stack"] or row["spill_stores"] or row["spill_loads"]:
+            faults.append(f"{name}: {row['stack']} bytes of stack, {row['spill_stores']} bytes spilled")
+        elif row["dtype"] == "float32" and row["float64_instructions"] and not set("Dd") & set(row["codes"]):
+            faults.append(f"{name}: computes in float64 what is float32")
+    assert compiled[capability]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.slow
+def test_every_kernel_is_declared():
+    problem = missing()
+    if problem:
+        pytest.skip(problem)
+    from numba.cuda.dispatcher import CUDADispatcher
+
+    from tests.signatures import kernel_modules
+
+    for module in kernel_modules():
+        declared = {kernel for kernel, _ in getattr(module, "COMPILE", ())}
+        for name, value in vars(module).items():
+            if isinstance(value, CUDADispatcher) and value.py_func.__module__ == module.__name__:
+                is_device = value.targetoptions.get("device")
+                assert is_device or value in declared, f"{module.__name__}.{name} is missing from COMPILE"
