@@ -1,0 +1,105 @@
+"""How one call is timed on each device, in seconds.
+
+CPU   ``warm``: the call straight after an untimed one. ``cold``: the call after a buffer as large as the last-level
+      cache was written. Before either the process rests a moment: OpenMP and BLAS workers spin for a while after a
+      call, and would take the cores from the next competitor.
+CUDA  ``warm`` and ``cold`` (the L2 flushed first): device time between two events. A kernel that only waits is queued
+      ahead, long enough for the host to queue the whole call behind it, so gaps between launches do not count.
+      ``host``: until the call returns, which is what launching costs. ``wall``: until the device has finished.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from machine import last_level_cache_bytes
+
+
+class CpuTimer:
+    """Times calls on the CPU; ``rest`` is the pause in seconds before a competitor's turn."""
+
+    modes = ("warm", "cold")
+
+    def __init__(self, rest=0.03):
+        self.rest = rest
+        self._flush = None
+
+    def sample(self, run, mode, calls):
+        """Seconds of each of ``calls`` calls in one mode."""
+        time.sleep(self.rest)
+        if mode == "warm":
+            run()
+            return [self._timed(run) for _ in range(calls)]
+        return [self._timed(run) for _ in range(calls) if self._flushed()]
+
+    def _flushed(self):
+        if self._flush is None:
+            self._flush = np.zeros(last_level_cache_bytes() // 8)
+        self._flush += 1.0
+        return True
+
+    @staticmethod
+    def _timed(run):
+        started = time.perf_counter()
+        run()
+        return time.perf_counter() - started
+
+
+class CudaTimer:
+    """Times calls on CuPy's current stream; competitors must queue their work on the same (default) stream."""
+
+    modes = ("warm", "cold", "host", "wall")
+    _CLOCK = 2.0e9  # at least as fast as any GPU's clock, so that the waiting kernel waits too long, not too short
+
+    def __init__(self):
+        import cupy
+
+        self.cupy = cupy
+        properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+        self._flush = cupy.zeros(max(2 * properties["l2CacheSize"], 2**26) // 4, cupy.int32)
+        self._wait = cupy.ElementwiseKernel(
+            "int64 cycles",
+            "int64 done",
+            "long long start = clock64(); while (clock64() - start < cycles) {} done = cycles;",
+            "sccengine_benchmark_wait",
+        )
+        self._done = cupy.zeros(1, cupy.int64)
+
+    def sample(self, run, mode, calls):
+        """Seconds of each of ``calls`` calls in one mode."""
+        run()
+        self._synchronize()
+        if mode == "host":
+            return [self._host(run) for _ in range(calls)]
+        if mode == "wall":
+            return [self._wall(run) for _ in range(calls)]
+        launch = min(self._host(run) for _ in range(3))
+        return [self._device(run, launch, cold=mode == "cold") for _ in range(calls)]
+
+    def _synchronize(self):
+        self.cupy.cuda.get_current_stream().synchronize()
+
+    def _host(self, run):
+        started = time.perf_counter()
+        run()
+        seconds = time.perf_counter() - started
+        self._synchronize()
+        return seconds
+
+    def _wall(self, run):
+        started = time.perf_counter()
+        run()
+        self._synchronize()
+        return time.perf_counter() - started
+
+    def _device(self, run, launch, cold):
+        first, last = self.cupy.cuda.Event(), self.cupy.cuda.Event()
+        if cold:
+            self._flush += 1
+        self._wait(np.int64((2 * launch + 50e-6) * self._CLOCK), self._done)
+        first.record()
+        run()
+        last.record()
+        last.synchronize()
+        return self.cupy.cuda.get_elapsed_time(first, last) / 1e3
