@@ -45,7 +45,14 @@ class DSCNet(nn.Module):
         for out_channels, stride in _BLOCKS:
             out_channels = scaled(out_channels, width)
             layers = replacement(
-                scheme, channels, out_channels, stride=stride, groups=groups, overlap=overlap, norm=_norm_relu, bias=False
+                scheme,
+                channels,
+                out_channels,
+                stride=stride,
+                groups=groups,
+                overlap=overlap,
+                norm=_norm_relu,
+                bias=False,
             )
             blocks.append(nn.Sequential(layers | {"norm": _norm_relu(out_channels)}))
             channels = out_channels

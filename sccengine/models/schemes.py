@@ -7,7 +7,7 @@
     dw+scc           depthwise k x k, then sliding-channel: filter f reads K channels from (f * S) mod C on,
                      S = K - floor(overlap * K)
 
-Multiply-accumulates an output pixel: C * O * k * k, and with the depthwise stage C * k * k + O * K (K = C for pointwise).
+Multiply-accumulates an output pixel: C * O * k * k, and with a depthwise stage C * k * k + O * K (K = C for pointwise).
 
 As in the published models, the stride sits in the depthwise convolution, and depthwise, pointwise, grouped and
 sliding-channel layers carry a bias.

@@ -1,0 +1,97 @@
+"""From the plain values in config.json to the objects of a training run, the same on starting and on resuming.
+
+    config["options"]   the options of `sccengine train` that decide the result
+    config["model"]     the arguments of models.build
+    config["data"]      what the data set turned out to be: image_shape, class_names, mean, std ...
+"""
+
+from __future__ import annotations
+
+from sccengine import data, models, optim
+from sccengine.data import transforms
+
+TEST_BATCH = 256
+
+# What random changes leave the class of a training image as it is: (pixels of shift, mirror, side of a cut-out square).
+# Shifts are an eighth of CIFAR's side, as published; the embedded digits are centred, and shifting them only hurts.
+_AUGMENTATIONS = {
+    "digits": (0, False, 3),
+    "mnist": (2, False, 0),
+    "fashion-mnist": (2, True, 0),
+    "cifar10": (4, True, 0),
+    "cifar100": (4, True, 0),
+    "folder": (4, True, 0),
+    "synthetic": (4, True, 0),
+}
+
+
+def describe_data(dataset, train_set):
+    """config["data"]: what models and predictions need to know of the data set called `dataset`."""
+    mean, std = train_set.channel_statistics()
+    return {
+        "dataset": dataset,
+        "training_images": len(train_set),
+        "image_shape": list(train_set.image_shape),
+        "class_names": list(train_set.class_names),
+        "mean": list(mean),
+        # A constant channel has no scale of its own; it becomes zero whatever it is divided by.
+        "std": [value or 1.0 for value in std],
+    }
+
+
+def build_model(config):
+    """The model of config["model"], freshly initialised on the CPU."""
+    settings = dict(config["model"])
+    return models.build(settings.pop("name"), **settings)
+
+
+def normalisation(config):
+    """The transform that prepares an image for the network."""
+    return transforms.Normalize(config["data"]["mean"], config["data"]["std"])
+
+
+def build_train_loader(config, train_set):
+    """Shuffled batches of the training images, varied at random if config["options"] says so."""
+    options = config["options"]
+    # "folder:PATH" is of the kind "folder".
+    kind = options["dataset"].partition(":")[0]
+    shift, mirror, cut = _AUGMENTATIONS.get(kind, (0, False, 0)) if options["augment"] else (0, False, 0)
+    steps = [
+        transforms.RandomCrop(shift) if shift else None,
+        transforms.RandomHorizontalFlip() if mirror else None,
+        transforms.Cutout(cut) if cut else None,
+        normalisation(config),
+    ]
+    size = min(options["batch_size"], len(train_set))
+    return data.Loader(train_set, size, shuffle=True, seed=options["seed"], transforms=steps, drop_last=True)
+
+
+def build_test_loader(config, test_set):
+    """The test images in order."""
+    return data.Loader(test_set, TEST_BATCH, transforms=normalisation(config))
+
+
+def build_optimizer(config, model):
+    """The optimizer of config["options"]; weight decay leaves biases and batch norm alone."""
+    options = config["options"]
+    groups = optim.decay_groups(model, options["weight_decay"])
+    if options["optimizer"] == "adamw":
+        return optim.AdamW(groups, lr=options["lr"])
+    return optim.SGD(groups, lr=options["lr"], momentum=0.9, nesterov=True)
+
+
+def build_schedule(config, epochs, steps_per_epoch):
+    """The schedule of config["options"]: multipliers of the learning rate by step."""
+    schedules = optim.schedules
+    name = config["options"]["schedule"]
+    if name == "cosine":
+        return schedules.cosine(epochs * steps_per_epoch)
+    if name == "step":
+        return schedules.step(every=STEP_EPOCHS * steps_per_epoch, factor=STEP_FACTOR)
+    return schedules.constant()
+
+
+SCHEDULES = ("cosine", "step", "constant")
+OPTIMIZERS = ("sgd", "adamw")
+STEP_EPOCHS = 10
+STEP_FACTOR = 0.5

@@ -1,0 +1,113 @@
+"""Options that several verbs share, and their types."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from sccengine.models import MODELS, SCHEMES
+
+
+class Number(click.ParamType):
+    """A finite number within bounds; `above` excludes its value, `least` and `below` as they say."""
+
+    name = "number"
+
+    def __init__(self, above=None, least=None, below=None):
+        self.above, self.least, self.below = above, least, below
+
+    def convert(self, value, param, ctx):
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        for wrong, text in (
+            (self.above is not None and not number > self.above, f"must be above {self.above}"),
+            (self.least is not None and not number >= self.least, f"must be at least {self.least}"),
+            (self.below is not None and not number < self.below, f"must be below {self.below}"),
+        ):
+            if wrong:
+                self.fail(f"{value} {text}", param, ctx)
+        return number
+
+
+def together(*options):
+    """One decorator of several options, in the order in which they are listed in the help."""
+
+    def decorate(function):
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+model_options = together(
+    click.option("--model", type=click.Choice(list(MODELS)), default="dscnet", show_default=True),
+    click.option(
+        "--scheme",
+        type=click.Choice(SCHEMES),
+        default="dw+scc",
+        show_default=True,
+        help="What replaces a 3x3 convolution.",
+    ),
+    click.option(
+        "--groups",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=2,
+        show_default=True,
+        help="Channel groups cg: a filter reads C / cg channels.",
+    ),
+    click.option(
+        "--overlap",
+        type=Number(least=0, below=1),
+        default=0.5,
+        show_default=True,
+        help="Overlap co of neighbouring windows, 0 <= co < 1.",
+    ),
+    click.option(
+        "--width", type=Number(above=0), default=1.0, show_default=True, help="Multiplies the numbers of channels."
+    ),
+)
+
+device_option = click.option(
+    "--device",
+    envvar="SCCENGINE_DEVICE",
+    show_envvar=True,
+    default="auto",
+    show_default=True,
+    help="cpu, cuda, cuda:1, simulator, or auto: a GPU if one works, else the CPU.",
+)
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    envvar="SCCENGINE_DATA_DIR",
+    show_envvar=True,
+    help="Where the data set's files are (not needed for those that come with the package).",
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+run_argument = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+
+
+def print_json(value):
+    """Print `value` as indented JSON."""
+    click.echo(json.dumps(value, indent=2))
+
+
+@contextmanager
+def usage_errors():
+    """A setting that the library refuses is a usage error of the command line."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise click.UsageError(str(error), click.get_current_context()) from error

@@ -1,0 +1,60 @@
+"""``sccengine summary``: what a model costs, layer by layer."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from sccengine import models
+
+from .options import json_option, model_options, print_json, usage_errors
+
+
+class Shape(click.ParamType):
+    """Channels, height and width, written 3x32x32 or 3,32,32."""
+
+    name = "CxHxW"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        if not re.fullmatch(r"\d+[x,]\d+[x,]\d+", value):
+            self.fail(f"{value!r} is not of the form 3x32x32 (channels x height x width)", param, ctx)
+        shape = tuple(map(int, re.split("[x,]", value)))
+        if min(shape) < 1:
+            self.fail(f"{value}: every size must be at least 1", param, ctx)
+        return shape
+
+
+@click.command()
+@model_options
+@click.option("--input", "input_shape", type=Shape(), default="1x8x8", show_default=True, help="Size of one image.")
+@click.option("--classes", type=click.IntRange(min=1), default=10, show_default=True)
+@json_option
+def summary(model, scheme, groups, overlap, width, input_shape, classes, as_json):
+    """Layer by layer: output shape, window (width K, shift S, cycle D), effective overlap, parameters, MACs.
+
+    MACs are multiply-accumulates of convolution, sliding-channel and linear layers for one image; FLOPs are twice that.
+
+    \b
+    Examples:
+      sccengine summary
+      sccengine summary --input 3x32x32 --groups 4 --overlap 0.33
+      sccengine summary --scheme dw+pw --width 2 --json
+    """
+    with usage_errors():
+        network = models.build(
+            model,
+            scheme=scheme,
+            groups=groups,
+            overlap=overlap,
+            width=width,
+            in_channels=input_shape[0],
+            num_classes=classes,
+        )
+    result = models.summarize(network, input_shape)
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        click.echo(result)

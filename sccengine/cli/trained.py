@@ -1,0 +1,35 @@
+"""A finished (or unfinished) run, read back for evaluation and prediction."""
+
+from __future__ import annotations
+
+from sccengine import backend
+from sccengine.training import RunDirectoryError, load_weights
+from sccengine.training.run_directory import RunDirectory
+
+from .job import build_model
+from .options import usage_errors
+
+WEIGHTS = ("best", "last")
+
+
+def load_trained(path, weights, device):
+    """(model with the "best" or "last" weights on `device`, config) of the run directory at `path`.
+
+    Raises RunDirectoryError or CheckpointError that names the file and what is wrong with it.
+    """
+    with usage_errors():
+        device = backend.resolve_device(device)
+    directory = RunDirectory(path)
+    config = directory.read_config()
+    missing = [section for section in ("model", "data", "options") if section not in config]
+    if missing:
+        raise RunDirectoryError(f"{directory.config}: has no {', '.join(missing)}: not written by sccengine train")
+    file = directory.best if weights == "best" else directory.last
+    if not file.exists():
+        raise RunDirectoryError(f"{path} has no {file.name} yet: no epoch of this run is finished")
+    try:
+        model = build_model(config)
+        model.load_state_dict(load_weights(file)[0])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunDirectoryError(f"{directory.config}: does not describe a model ({error})") from error
+    return model.to(device), config

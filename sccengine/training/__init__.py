@@ -1,0 +1,22 @@
+"""Training: the Trainer, checkpoints that survive anything, histories, pictures and progress displays."""
+
+from .checkpoint import load_weights, save_weights
+from .errors import CheckpointError, NonFiniteLossError, RunDirectoryError, TrainingInterrupted
+from .evaluation import Evaluation, evaluate, predict
+from .history import History, read_history
+from .trainer import Trainer
+
+__all__ = [
+    "CheckpointError",
+    "Evaluation",
+    "History",
+    "NonFiniteLossError",
+    "RunDirectoryError",
+    "Trainer",
+    "TrainingInterrupted",
+    "evaluate",
+    "load_weights",
+    "predict",
+    "read_history",
+    "save_weights",
+]

@@ -1,0 +1,28 @@
+"""What can stop a training run, each with a message that says where the run stands and how to go on."""
+
+from __future__ import annotations
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint or weights file could not be written or read, or none of a run's checkpoints is usable."""
+
+
+class RunDirectoryError(RuntimeError):
+    """The run directory is in use, already holds a run, or holds one that contradicts what was asked for."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite.
+
+    step    the optimizer step, counted from 1 over the whole run, whose loss it was
+    layer   name of the first layer whose output is not finite, or None if the loss alone is not
+    """
+
+    def __init__(self, message, step, layer):
+        super().__init__(message)
+        self.step = step
+        self.layer = layer
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM: the step was finished and, where the run has a directory, a checkpoint saved."""

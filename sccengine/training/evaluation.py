@@ -1,0 +1,67 @@
+"""What a model makes of a data set: loss, accuracy, confusion matrix; and of single images: probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sccengine.autograd import Tensor
+from sccengine.models.mode import evaluation_mode
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """loss: mean cross-entropy; accuracy: a fraction; confusion: int64 (classes, classes), row = true class."""
+
+    loss: float
+    accuracy: float
+    confusion: np.ndarray
+
+    @property
+    def images(self):
+        return int(self.confusion.sum())
+
+
+def evaluate(model, loader, after_batch=None):
+    """An Evaluation of `model` over all images of `loader`, in evaluation mode.
+
+    `after_batch` is called after every batch; what it raises ends the evaluation.
+    """
+    total, confusion = 0.0, None
+    loader.rewind()
+    with evaluation_mode(model):
+        for images, labels in loader:
+            scores = log_softmax(model(Tensor(images, device=device_of(model))).numpy())
+            if confusion is None:
+                confusion = np.zeros((scores.shape[1],) * 2, np.int64)
+            total -= float(scores[np.arange(len(labels)), labels].sum())
+            np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
+            if after_batch is not None:
+                after_batch()
+    images = int(confusion.sum())
+    return Evaluation(total / images, int(np.trace(confusion)) / images, confusion)
+
+
+def predict(model, images):
+    """Class probabilities, float64 (N, classes), of images (N, C, H, W) prepared as in training."""
+    with evaluation_mode(model):
+        parts = [
+            np.exp(log_softmax(model(Tensor(images[i : i + _BATCH], device=device_of(model))).numpy()))
+            for i in range(0, len(images), _BATCH)
+        ]
+    return np.concatenate(parts)
+
+
+def log_softmax(logits):
+    """log softmax over the last axis, in float64: no large logit overflows."""
+    logits = logits.astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def device_of(model):
+    """The device of the model's parameters."""
+    return next(model.parameters()).device

@@ -1,0 +1,376 @@
+"""Trainer: trains a model for so many epochs, in a notebook or under the command line, and survives being killed.
+
+    trainer = Trainer(model, optimizer, train_loader, test_loader, schedule=schedules.cosine(30 * len(train_loader)))
+    history = trainer.fit(30)
+
+Everything that decides the next bit is in the state that `_state` collects: weights and buffers, optimizer, schedule,
+the loader's position, the engine's random numbers, the sums over the epoch under way, the history and the best weights
+so far. A checkpoint is that state, so a run that is killed and resumed ends with the bits of one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from contextlib import ExitStack
+from itertools import islice
+
+import numpy as np
+
+import sccengine.functional as F
+from sccengine import backend
+from sccengine.autograd import Tensor
+from sccengine.optim.schedules import Scheduler, constant
+
+from .diagnosis import find_non_finite, first_bad_array
+from .errors import NonFiniteLossError, RunDirectoryError, TrainingInterrupted
+from .evaluation import device_of, evaluate, predict
+from .history import History
+from .interruption import Interruption
+from .progress import make_progress
+from .run_directory import RunDirectory
+
+_SCHEDULE_SAMPLES = 64
+
+
+class Trainer:
+    """Trains `model` with `optimizer` on the batches of `train_loader`.
+
+    model, optimizer      an nn.Module on its device, and an optimizer of its parameters
+    train_loader          a data.Loader (or anything with its iteration, position and state)
+    test_loader           a data.Loader, or None: evaluated after every epoch; decides which weights are the best
+    schedule              None, or a function step -> multiplier of the learning rate (optim.schedules)
+    label_smoothing       of the training loss, in [0, 1)
+    patience              None, or stop after so many epochs without a better test accuracy (of equals: loss)
+    out                   None: nothing is written; or the run directory (see run_directory.py for what is in it)
+    config                what else describes the run, plain JSON values: saved in config.json, compared on resuming
+    checkpoint_steps      None, or a checkpoint also every so many steps within an epoch
+    checkpoint_seconds    None, or a checkpoint also every so many seconds within an epoch
+    keep                  how many checkpoints are kept, at least 2
+    progress              "auto", "terminal", "plain", "notebook" or "quiet"
+
+    `history` is the run so far; `best` its best epoch and weights (None before the first evaluation).
+    """
+
+    def __init__(
+        self,
+        model,
+        optimizer,
+        train_loader,
+        test_loader=None,
+        *,
+        schedule=None,
+        label_smoothing=0.0,
+        patience=None,
+        out=None,
+        config=None,
+        checkpoint_steps=None,
+        checkpoint_seconds=None,
+        keep=3,
+        progress="auto",
+    ):
+        if patience is not None and test_loader is None:
+            raise ValueError("Trainer: patience needs a test_loader to tell whether the model still improves")
+        for name, value in (
+            ("patience", patience),
+            ("checkpoint_steps", checkpoint_steps),
+            ("checkpoint_seconds", checkpoint_seconds),
+        ):
+            if value is not None and not value > 0:
+                raise ValueError(f"Trainer: {name} must be above 0, or None, got {value!r}")
+        self.model = model
+        self.optimizer = optimizer
+        self.train_loader = train_loader
+        self.test_loader = test_loader
+        self.schedule = constant() if schedule is None else schedule
+        self.scheduler = Scheduler(optimizer, self.schedule)
+        self.label_smoothing = label_smoothing
+        self.patience = patience
+        self.checkpoint_steps = checkpoint_steps
+        self.checkpoint_seconds = checkpoint_seconds
+        self.progress = make_progress(progress)
+        self.directory = None if out is None else RunDirectory(out, keep)
+        self.config = config or {}
+        self.history = History(self.directory and self.directory.metrics)
+        self.best = None
+        self.step = 0
+        self.epochs_done = 0
+        self.finished = None
+        self._sums = _new_sums()
+        self._planned = None
+        self._started = False
+        self._interruption = None
+
+    def fit(self, epochs, resume=False):
+        """Train until `epochs` epochs are done in all (counting those before), and return the history.
+
+        With a run directory: it must not hold a run yet, unless `resume`, which goes on from its newest usable
+        checkpoint (from the beginning if it has none yet). Called again, it goes on from where it is. Going on to more
+        epochs than planned is possible where the schedule gives the same learning rates for the steps already planned:
+        constant and step schedules do, a cosine laid out for the shorter run does not.
+
+        Raises RunDirectoryError (in use, holds a run, contradicts this one), CheckpointError, NonFiniteLossError, and
+        TrainingInterrupted (a KeyboardInterrupt) after Ctrl-C or SIGTERM, when the state has been saved.
+        """
+        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+            raise ValueError(f"fit: epochs must be a whole number of at least 1, got {epochs!r}")
+        with ExitStack() as stack:
+            if self.directory is not None:
+                stack.enter_context(self.directory.locked())
+            self._start(epochs, resume)
+            self._interruption = stack.enter_context(Interruption())
+            self.progress.start(epochs, len(self.train_loader), self.step)
+            stack.callback(self.progress.stop)
+            if self.finished is not None:
+                self.progress.note(f"this run is finished already, after {self.epochs_done} epochs")
+            while self.finished is None:
+                self._train_epoch(epochs)
+                self._end_epoch(epochs)
+            self._write_outcome()
+        return self.history
+
+    def evaluate(self, loader=None):
+        """An Evaluation (loss, accuracy, confusion) of the current weights on `loader`, by default the test loader."""
+        loader = loader or self.test_loader
+        if loader is None:
+            raise ValueError("evaluate: this trainer has no test_loader; give a loader")
+        return evaluate(self.model, loader)
+
+    def predict(self, images):
+        """Class probabilities (N, classes) of images (N, C, H, W).
+
+        uint8 images are prepared as the test loader prepares its own; floating-point ones are taken as prepared.
+        """
+        images = np.asarray(images)
+        if images.dtype == np.uint8:
+            images = (self.test_loader or self.train_loader).transforms(images)
+        return predict(self.model, images)
+
+    def load_best(self):
+        """Put the best weights of the run so far into the model."""
+        if self.best is None:
+            raise RuntimeError("load_best: no epoch has been evaluated yet")
+        self.model.load_state_dict(self.best["weights"])
+
+    # Starting and resuming
+
+    def _start(self, epochs, resume):
+        if self._started:
+            self._extend(epochs, self._schedule_samples())
+            if self.directory is not None:
+                self.directory.note_epochs(epochs)
+            return
+        state = None
+        if self.directory is not None:
+            state = self.directory.open(self._config(epochs), resume, warnings.warn)
+        if state is None:
+            self._planned = epochs
+            self.train_loader.rewind(0)
+            self._save_checkpoint()
+        else:
+            self._load(state)
+            self._extend(epochs, state["schedule"])
+            self.directory.note_epochs(epochs)
+            # The process may have died between the checkpoint and the weights.
+            self.directory.save_weights(best=self.best)
+        self._started = True
+
+    def _extend(self, epochs, samples):
+        """Plan `epochs` epochs after `_planned` were planned, if the schedule allows it."""
+        if epochs < self._planned:
+            raise RunDirectoryError(f"this run is planned for {self._planned} epochs, which cannot become {epochs}")
+        for step, multiplier in samples:
+            if self.schedule(step) != multiplier:
+                raise RunDirectoryError(
+                    f"at step {step}, this run of {self._planned} epochs has {multiplier:.6g} of the base learning rate, "
+                    f"but the schedule for {epochs} epochs gives {self.schedule(step):.6g}: a run can be extended only "
+                    f"under a schedule that does not depend on its length (constant, step)"
+                )
+        if epochs > self._planned and self.finished == "epochs":
+            self.finished = None
+        self._planned = epochs
+
+    def _config(self, epochs):
+        """What must be the same when the run is resumed, except for `epochs`."""
+        groups = [
+            {**{key: value for key, value in group.items() if key != "params"}, "lr": rate}
+            for group, rate in zip(self.optimizer.param_groups, self.scheduler.base_rates)
+        ]
+        training = {
+            "epochs": epochs,
+            "optimizer": type(self.optimizer).__name__,
+            "parameter_groups": groups,
+            "batch_size": self.train_loader.batch_size,
+            "label_smoothing": self.label_smoothing,
+            "patience": self.patience,
+        }
+        return {"training": training, **self.config}
+
+    def _schedule_samples(self):
+        """[[step, multiplier], ...] at steps spread over the planned run: tells one schedule from another."""
+        total = self._planned * len(self.train_loader)
+        steps = sorted({i * total // _SCHEDULE_SAMPLES for i in range(_SCHEDULE_SAMPLES)})
+        return [[step, float(self.schedule(step))] for step in steps]
+
+    def _state(self):
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "schedule": self._schedule_samples(),
+            "loader": self.train_loader.state_dict(),
+            "random": backend.random_state(),
+            "sums": self._sums,
+            "history": self.history.rows,
+            "best": self.best,
+            "step": self.step,
+            "epochs_done": self.epochs_done,
+            "planned": self._planned,
+            "finished": self.finished,
+        }
+
+    def _load(self, state):
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.train_loader.load_state_dict(state["loader"])
+        backend.set_random_state(state["random"])
+        self._sums = state["sums"]
+        self.history.restore(state["history"])
+        self.best = state["best"]
+        self.step = state["step"]
+        self.epochs_done = state["epochs_done"]
+        self.finished = state["finished"]
+        self._planned = state["planned"]
+
+    # An epoch
+
+    def _train_epoch(self, epochs):
+        self.model.train()
+        self._clock = self._last_saved = time.monotonic()
+        # Not to the loader's own end, where it would move on: until the evaluation is done, the epoch is not over.
+        left = len(self.train_loader) - self.train_loader.batch
+        for images, labels in islice(self.train_loader, left):
+            self._train_step(images, labels)
+            self._stop_if_asked(epochs)
+            if self._checkpoint_due():
+                self._save_checkpoint()
+
+    def _train_step(self, images, labels):
+        before = backend.random_state()
+        self.optimizer.zero_grad()
+        logits, loss = self._forward(images, labels)
+        value = loss.item()
+        if not math.isfinite(value):
+            self._explain_non_finite(value, before, images, labels)
+        loss.backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        self.step += 1
+        sums = self._sums
+        sums["images"] += len(labels)
+        sums["loss"] += value * len(labels)
+        sums["right"] += int((logits.numpy().argmax(axis=1) == labels).sum())
+        self._take_time()
+        self.progress.step(
+            self.epochs_done + 1, self.step, sums["loss"] / sums["images"], sums["right"] / sums["images"]
+        )
+
+    def _forward(self, images, labels):
+        logits = self.model(Tensor(images, device=device_of(self.model)))
+        return logits, F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+
+    def _end_epoch(self, epochs):
+        tested = None
+        if self.test_loader is not None:
+            tested = evaluate(self.model, self.test_loader, lambda: self._stop_if_asked(epochs))
+        self._take_time()
+        sums, self._sums = self._sums, _new_sums()
+        self.epochs_done += 1
+        self.train_loader.rewind(self.train_loader.epoch + 1)
+        row = {
+            "epoch": self.epochs_done,
+            "step": self.step,
+            "train_loss": sums["loss"] / sums["images"],
+            "train_accuracy": sums["right"] / sums["images"],
+            "test_loss": tested and tested.loss,
+            "test_accuracy": tested and tested.accuracy,
+            "seconds": round(sums["seconds"], 3),
+        }
+        self.history.append(row)
+        is_best = tested is not None and self.history.best() is row
+        if is_best:
+            self.best = {"epoch": row["epoch"], "weights": self.model.state_dict(), "confusion": tested.confusion}
+        if self.epochs_done >= epochs:
+            self.finished = "epochs"
+        elif self.patience is not None and self.epochs_done - self.best["epoch"] >= self.patience:
+            self.finished = "patience"
+        self._save_checkpoint()
+        if self.directory is not None:
+            self.directory.save_weights(last=self.model.state_dict(), best=self.best if is_best else None)
+        self.progress.epoch(row, epochs, is_best)
+        if self.finished == "patience":
+            self.progress.note(f"stopped early: no better epoch than {self.best['epoch']} for {self.patience} epochs")
+
+    def _take_time(self):
+        now = time.monotonic()
+        self._sums["seconds"] += now - self._clock
+        self._clock = now
+
+    # Saving and stopping
+
+    def _checkpoint_due(self):
+        by_steps = self.checkpoint_steps is not None and self.step % self.checkpoint_steps == 0
+        elapsed = time.monotonic() - self._last_saved
+        return by_steps or (self.checkpoint_seconds is not None and elapsed >= self.checkpoint_seconds)
+
+    def _save_checkpoint(self):
+        if self.directory is None:
+            return
+        state = self._state()
+        if bad := first_bad_array(state["model"]):
+            raise NonFiniteLossError(
+                f"{bad} is no longer finite after step {self.step}; {self._last_good_state()}", self.step, bad
+            )
+        self.directory.checkpoints.save(self.step, state)
+        self._last_saved = time.monotonic()
+
+    def _stop_if_asked(self, epochs):
+        if not self._interruption.requested:
+            return
+        where = f"stopped by {self._interruption.requested} after step {self.step} (epoch {self.epochs_done + 1})"
+        if self.directory is None:
+            raise TrainingInterrupted(f"{where}; fit({epochs}) goes on from here")
+        self._save_checkpoint()
+        self.directory.save_pictures(self.history, self.best)
+        raise TrainingInterrupted(f"{where}; everything is saved in {self.directory.path}, resuming goes on from here")
+
+    def _write_outcome(self):
+        if self.directory is None:
+            return
+        self.directory.save_weights(last=self.model.state_dict(), best=self.best)
+        self.directory.save_pictures(self.history, self.best)
+
+    def _explain_non_finite(self, value, random_state, images, labels):
+        """Run the batch once more, as it was, and raise NonFiniteLossError with the layer that broke."""
+        backend.set_random_state(random_state)
+        layer, sentence = find_non_finite(self.model, lambda: self._forward(images, labels))
+        step = self.step + 1
+        raise NonFiniteLossError(
+            f"the loss became {value} at step {step} (epoch {self.epochs_done + 1}): {sentence}; "
+            f"{self._last_good_state()}",
+            step,
+            layer,
+        )
+
+    def _last_good_state(self):
+        rates = sorted({group["lr"] for group in self.optimizer.param_groups})
+        advice = f"a smaller learning rate often helps (now {', '.join(f'{rate:.4g}' for rate in rates)})"
+        newest = self.directory and next(iter(self.directory.checkpoints.paths()), None)
+        return advice if newest is None else f"{advice}; the last good state is {newest}"
+
+
+def _new_sums():
+    """Sums over the epoch under way."""
+    return {"images": 0, "right": 0, "loss": 0.0, "seconds": 0.0}
