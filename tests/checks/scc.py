@@ -2,8 +2,8 @@
 
 import sccengine.functional as F
 from sccengine import reference
-from sccengine.backend import kernels_for
 from sccengine.autograd import Tensor
+from sccengine.backend import kernels_for
 from tests.checks import compare, generator
 
 CASES = [

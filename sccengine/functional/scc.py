@@ -1,0 +1,103 @@
+"""Sliding-channel convolution (DSXplore, IPDPS 2021), and the contraction over channel windows that all 1x1 layers share.
+
+    y[n, f, h, w] = bias[f] + sum_{k < K} weight[f, k] * x[n, (start[f] + k) mod C, h * sh, w * sw]
+
+``F.scc`` gives it sliding windows; ``F.conv2d`` with a 1x1 kernel and ``F.linear`` give it dense or grouped ones.
+"""
+
+from __future__ import annotations
+
+from sccengine.autograd import Function
+from sccengine.backend import contiguous, empty, from_rows, kernels_for, rows, zeros
+from sccengine.functional import checks
+from sccengine.windows import ChannelWindows
+
+
+class ContractionFunction(Function):
+    """x (N, C) or (N, C, H, W) contracted with weight (O, ...), its trailing axes flattened being the K taps."""
+
+    def __init__(self, operator, windows, stride=(1, 1), variant="auto"):
+        self.operator = operator
+        self.windows = windows
+        self.stride = stride
+        self.variant = variant
+
+    def forward(self, x, weight, bias):
+        windows = self.windows
+        checks.same_dtype(self.operator, x, weight=weight, bias=bias)
+        checks.shape(self.operator, "bias", bias, (windows.out_channels,))
+        kernels = kernels_for(x).scc
+        self.variant = _variant(self.operator, self.variant, kernels)
+        self.input_shape = (*x.shape[1:], x.shape[0])
+        self.weight_shape = weight.shape
+        x = rows(x)
+        if self.stride != (1, 1):
+            x = contiguous(x[:, :: self.stride[0], :: self.stride[1]])
+        self.read_shape = x.shape
+        x = x.reshape(windows.in_channels, -1)
+        weight = contiguous(weight).reshape(windows.out_channels, windows.width)
+        y = empty((windows.out_channels, x.shape[1]), like=x)
+        kernels.forward(x, weight, None if bias is None else contiguous(bias), y, windows, self.variant)
+        needs_dx, needs_dweight, _ = self.needs_gradient
+        self.save(x if needs_dweight else None, weight if needs_dx else None)
+        return from_rows(y.reshape(windows.out_channels, *self.read_shape[1:]))
+
+    def backward(self, dy):
+        x, weight = self.saved
+        needs_dx, needs_dweight, needs_dbias = self.needs_gradient
+        dy = rows(dy).reshape(self.windows.out_channels, -1)
+        kernels = kernels_for(dy)
+        dx = dweight = dbias = None
+        if needs_dx:
+            dx = self._backward_input(kernels, dy, weight)
+        if needs_dweight:
+            dweight = empty((self.windows.out_channels, self.windows.width), like=dy)
+            kernels.scc.backward_weight(dy, x, dweight, self.windows, self.variant)
+            dweight = dweight.reshape(self.weight_shape)
+        if needs_dbias:
+            dbias = empty((self.windows.out_channels,), like=dy)
+            kernels.rows.sum_rows(dy, dbias)
+        return dx, dweight, dbias
+
+    def _backward_input(self, kernels, dy, weight):
+        dx = empty((self.windows.in_channels, dy.shape[1]), like=dy)
+        kernels.scc.backward_input(dy, weight, dx, self.windows, self.variant)
+        dx = dx.reshape(self.read_shape)
+        if self.stride != (1, 1):
+            spread = zeros(self.input_shape, like=dy)
+            spread[:, :: self.stride[0], :: self.stride[1]] = dx
+            dx = spread
+        return from_rows(dx)
+
+
+def _variant(operator, name, kernels):
+    if name == "auto":
+        return kernels.DEFAULT
+    if name not in kernels.VARIANTS:
+        raise ValueError(f"{operator}: unknown variant {name!r}: use 'auto' or one of {', '.join(kernels.VARIANTS)}")
+    return name
+
+
+def scc(x, weight, bias=None, *, groups, overlap, stride=1, variant="auto"):
+    """Sliding-channel convolution of x (N, C, H, W) to (N, O, ceil(H / sh), ceil(W / sw)).
+
+    weight     (O, K) with K = C / groups; row f belongs to the channels (f * S + k) mod C, S = K - floor(overlap * K)
+    bias       (O,) or None
+    groups     cg: must divide C
+    overlap    co in [0, 1): the part of its window that a filter shares with the next, read as the decimal written
+    stride     an int or (h, w): only every stride-th pixel is computed
+    variant    "auto" or a name of ``kernels.scc.VARIANTS``: the same result by another road, for comparison
+
+    Raises ValueError or TypeError where settings, shapes or dtypes do not fit, before anything is computed.
+    """
+    stride = checks.pair("scc", "stride", stride, 1)
+    checks.rank("scc", x, "NCHW")
+    if len(weight.shape) != 2 or not weight.shape[0]:
+        raise ValueError(f"scc: weight must be (O, K), got shape {tuple(weight.shape)}")
+    windows = ChannelWindows.sliding(x.shape[1], weight.shape[0], groups, overlap)
+    if weight.shape[1] != windows.width:
+        raise ValueError(
+            f"scc: weight must be (O, {windows.width}) for {x.shape[1]} channels in {groups} groups, "
+            f"got shape {tuple(weight.shape)}"
+        )
+    return ContractionFunction("scc", windows, stride, variant)(x, weight, bias)

@@ -1,0 +1,79 @@
+"""The channel-window contraction on the CPU: launchers and variants.
+
+    y[f] = bias[f] + sum_{k < K} weight[f, k] * x[(start[f] + k) mod C]      on rows of M = H * W * N numbers
+
+serves sliding-channel, pointwise, grouped pointwise and linear layers alike: only the windows differ.
+"""
+
+from functools import partial
+
+from sccengine.kernels.cpu import scc_direct, scc_stack, scc_tiles
+from sccengine.kernels.variant import Variant
+
+DEFAULT = "tiles"
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant(
+            "channel_stack",
+            "gathers every filter's window, then contracts it with BLAS: plain, and a copy of O*K rows",
+            workspace="O*K*M",
+        ),
+        Variant(
+            "cyclic_stack",
+            "gathers each distinct window once, then contracts with BLAS: D*K rows copied instead of O*K",
+            workspace="D*K*M",
+        ),
+        Variant(
+            "direct_output_centric",
+            "no copy; in the backward each output row hands its gradient to all that it read",
+        ),
+        Variant(
+            "direct_input_centric",
+            "no copy; each row of dx gathers from the filters that cover it, each dweight reduces its rows",
+        ),
+        Variant(
+            "tiles",
+            "filters sorted by start, in register tiles that read the union of their windows once",
+            workspace="one strip of columns a thread, and W's nonzeros",
+        ),
+    )
+}
+
+_FORWARD = {
+    "channel_stack": partial(scc_stack.forward, distinct=False),
+    "cyclic_stack": partial(scc_stack.forward, distinct=True),
+    "direct_output_centric": scc_direct.forward,
+    "direct_input_centric": scc_direct.forward,
+    "tiles": scc_tiles.contract,
+}
+_BACKWARD_INPUT = {
+    "channel_stack": partial(scc_stack.backward_input, distinct=False),
+    "cyclic_stack": partial(scc_stack.backward_input, distinct=True),
+    "direct_output_centric": scc_direct.scatter_input,
+    "direct_input_centric": scc_direct.gather_input,
+    "tiles": scc_tiles.contract_transposed,
+}
+_BACKWARD_WEIGHT = {
+    "channel_stack": partial(scc_stack.backward_weight, distinct=False),
+    "cyclic_stack": partial(scc_stack.backward_weight, distinct=True),
+    "direct_output_centric": scc_direct.scatter_weight,
+    "direct_input_centric": scc_direct.reduce_weight,
+    "tiles": scc_tiles.contract_weight,
+}
+
+
+def forward(x, weight, bias, y, windows, variant=DEFAULT):
+    """y (O, M) from x (C, M), weight (O, K) and bias (O,) or None; windows is a ChannelWindows."""
+    _FORWARD[variant](x, weight, bias, y, windows)
+
+
+def backward_input(dy, weight, dx, windows, variant=DEFAULT):
+    """dx (C, M) from dy (O, M) and weight (O, K)."""
+    _BACKWARD_INPUT[variant](dy, weight, dx, windows)
+
+
+def backward_weight(dy, x, dweight, windows, variant=DEFAULT):
+    """dweight (O, K) from dy (O, M) and x (C, M)."""
+    _BACKWARD_WEIGHT[variant](dy, x, dweight, windows)

@@ -1,0 +1,388 @@
+"""The channel-window contraction over tiles of sorted windows: the engine's default on the CPU.
+
+Filters sorted by the start of their window are cut into tiles of ROWS; a tile reads the union of its windows once,
+weights outside a filter's window being zero (``windows.Tiles``). The input gradient is the same contraction with
+channels for filters (``windows.transposed_tiles``), so ``contract`` serves both:
+
+    forward     y (O, M)  = W x          W[f, c] = weight[f, (c - start[f]) mod C] where that tap is below K, else 0
+    transposed  dx (C, M) = W^T dy
+
+and ``contract_weight`` sums dy[f] . x[c] over the same tiles. Nothing of the size of a gathered window is ever stored:
+
+* the weights of a tile are packed so that those of one panel row stand side by side (at most W's nonzeros, padded);
+* columns are taken in blocks of a few vectors, and the source rows of a block packed into one small panel: rows lie M
+  apart, often a power of two, and would otherwise fall on the same few cache lines;
+* the microkernel (simd.py) keeps a whole tile in registers over the whole window.
+
+Work is shared out by blocks of columns (forward) or tiles (weight gradient); every sum is taken by one thread in one
+order, so the bits do not depend on the number of threads.
+"""
+
+import numpy as np
+from numba import get_num_threads, prange
+
+from sccengine.kernels.cpu.compile import jit, parallel_jit
+from sccengine.kernels.cpu.simd import (
+    CHANNELS,
+    ROWS,
+    VECTOR_BYTES,
+    VECTORS,
+    dot_tile,
+    outer_tile_1,
+    outer_tile_2,
+    outer_tile_3,
+)
+
+# Multiply-accumulates below which waking a second thread costs more than it saves.
+_PARALLEL_MACS = 1 << 21
+# Elements of x that a weight-gradient chunk packs at once: half of a second-level cache in float32.
+_CHUNK_ELEMENTS = 1 << 18
+# Elements and blocks of columns that a strip of the forward packs at once: long runs of a row, within half a cache.
+_STRIP_ELEMENTS = 1 << 17
+_STRIP_BLOCKS = 8
+# Vectors of a chunk at most: 8 rows of dy stay in the first-level cache.
+_CHUNK_VECTORS = 64
+
+
+@jit
+def _pack_weights(tile, weight, starts, channels, width, transposed, panel, first, length, rows, packed, at):
+    """Write W's entries of one tile to packed[at:], ROWS values a panel row."""
+    zero = weight.dtype.type(0)
+    for i in range(length[tile]):
+        source = panel[first[tile] + i]
+        for r in range(ROWS):
+            row = rows[tile * ROWS + r]
+            value = zero
+            if row >= 0:
+                filter_ = source if transposed else row
+                tap = (row if transposed else source) - starts[filter_]
+                if tap < 0:
+                    tap += channels
+                if tap < width:
+                    value = weight[filter_ * width + tap]
+            packed[at + i * ROWS + r] = value
+
+
+@jit
+def _pack_row(source, start, count, lanes, packed, at):
+    """Copy ``count`` columns of one source row to packed[at:], and zeros up to a whole vector."""
+    for j in range(count):
+        packed[at + j] = source[start + j]
+    for j in range(count, (count + lanes - 1) // lanes * lanes):
+        packed[at + j] = source.dtype.type(0)
+
+
+@jit
+def _contract_group(
+    begin_block,
+    end_block,
+    source,
+    stride,
+    columns,
+    panel,
+    first,
+    length,
+    rows,
+    packed,
+    packed_at,
+    bias,
+    y,
+    y_stride,
+    y_column,
+):
+    """Blocks of columns, a strip of them at a time: pack the strip's panel, then run the microkernel tile by tile."""
+    lanes = VECTOR_BYTES // source.itemsize
+    block_columns = VECTORS * lanes
+    block_size = len(panel) * block_columns
+    strip = min(max(_STRIP_ELEMENTS // block_size, 1), _STRIP_BLOCKS)
+    scratch = np.empty(strip * block_size, source.dtype)
+    spill = np.empty(ROWS * block_columns, source.dtype)
+    spill_rows = np.arange(ROWS).astype(np.int32)
+    for strip_begin in range(begin_block, end_block, strip):
+        strip_end = min(strip_begin + strip, end_block)
+        for i in range(len(panel)):
+            for block in range(strip_begin, strip_end):
+                column = block * block_columns
+                _pack_row(
+                    source,
+                    np.int64(panel[i]) * stride + column,
+                    min(block_columns, columns - column),
+                    lanes,
+                    scratch,
+                    (block - strip_begin) * block_size + i * block_columns,
+                )
+        for tile in range(len(first)):
+            for block in range(strip_begin, strip_end):
+                column = block * block_columns
+                count = min(block_columns, columns - column)
+                vectors = (count + lanes - 1) // lanes
+                begin = (block - strip_begin) * block_size + first[tile] * block_columns
+                if vectors * lanes == count:
+                    _outer_tile(
+                        vectors,
+                        scratch,
+                        begin,
+                        block_columns,
+                        packed,
+                        packed_at[tile],
+                        length[tile],
+                        y,
+                        rows,
+                        tile * ROWS,
+                        y_stride,
+                        y_column + column,
+                        bias,
+                    )
+                    continue
+                # The last columns fill no whole vector: compute them aside and copy what belongs to y.
+                _outer_tile(
+                    vectors,
+                    scratch,
+                    begin,
+                    block_columns,
+                    packed,
+                    packed_at[tile],
+                    length[tile],
+                    spill,
+                    spill_rows,
+                    0,
+                    block_columns,
+                    0,
+                    bias[:0],
+                )
+                for r in range(ROWS):
+                    row = np.int64(rows[tile * ROWS + r])
+                    if row >= 0:
+                        offset = bias[row] if len(bias) else source.dtype.type(0)
+                        for j in range(count):
+                            y[row * y_stride + y_column + column + j] = spill[r * block_columns + j] + offset
+
+
+@jit
+def _outer_tile(
+    vectors, panel, begin, panel_stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias
+):
+    if vectors == 3:
+        outer_tile_3(panel, begin, panel_stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias)
+    elif vectors == 2:
+        outer_tile_2(panel, begin, panel_stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias)
+    else:
+        outer_tile_1(panel, begin, panel_stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias)
+
+
+@jit
+def _packed_offsets(length, unit):
+    """Where each tile's packed values begin, and after the last their number; lengths rounded up to ``unit``."""
+    offsets = np.zeros(len(length) + 1, np.int64)
+    for tile in range(len(length)):
+        offsets[tile + 1] = offsets[tile] + (length[tile] + unit - 1) // unit * unit * ROWS
+    return offsets
+
+
+@parallel_jit
+def _contract_parallel(
+    groups,
+    source,
+    stride,
+    columns,
+    weight,
+    starts,
+    channels,
+    width,
+    transposed,
+    panel,
+    first,
+    length,
+    rows,
+    bias,
+    y,
+    y_stride,
+    y_column,
+):
+    packed_at = _packed_offsets(length, 1)
+    packed = np.empty(packed_at[-1], source.dtype)
+    for tile in prange(len(first)):
+        _pack_weights(
+            tile, weight, starts, channels, width, transposed, panel, first, length, rows, packed, packed_at[tile]
+        )
+    block_columns = VECTORS * (VECTOR_BYTES // source.itemsize)
+    blocks = (columns + block_columns - 1) // block_columns
+    for group in prange(groups):
+        _contract_group(
+            group * blocks // groups,
+            (group + 1) * blocks // groups,
+            source,
+            stride,
+            columns,
+            panel,
+            first,
+            length,
+            rows,
+            packed,
+            packed_at,
+            bias,
+            y,
+            y_stride,
+            y_column,
+        )
+
+
+@jit
+def _contract_serial(
+    groups,
+    source,
+    stride,
+    columns,
+    weight,
+    starts,
+    channels,
+    width,
+    transposed,
+    panel,
+    first,
+    length,
+    rows,
+    bias,
+    y,
+    y_stride,
+    y_column,
+):
+    packed_at = _packed_offsets(length, 1)
+    packed = np.empty(packed_at[-1], source.dtype)
+    for tile in range(len(first)):
+        _pack_weights(
+            tile, weight, starts, channels, width, transposed, panel, first, length, rows, packed, packed_at[tile]
+        )
+    block_columns = VECTORS * (VECTOR_BYTES // source.itemsize)
+    blocks = (columns + block_columns - 1) // block_columns
+    _contract_group(
+        0, blocks, source, stride, columns, panel, first, length, rows, packed, packed_at, bias, y, y_stride, y_column
+    )
+
+
+@jit
+def _weight_group(begin_tile, end_tile, dy, x, columns, starts, channels, width, panel, first, length, rows, dweight):
+    """The weight gradient of the filters of some tiles, over all columns."""
+    lanes = VECTOR_BYTES // x.itemsize
+    chunk_vectors = min(max(_CHUNK_ELEMENTS // (len(panel) * lanes), 4), _CHUNK_VECTORS, (columns + lanes - 1) // lanes)
+    chunk = chunk_vectors * lanes
+    stride = chunk + lanes  # one vector more, so that rows fall on different cache lines
+    begin = first[begin_tile]
+    end = begin
+    for tile in range(begin_tile, end_tile):
+        begin = min(begin, first[tile])
+        end = max(end, first[tile] + length[tile])
+    filters = rows[begin_tile * ROWS : end_tile * ROWS]
+    products_at = _packed_offsets(length[begin_tile:end_tile], CHANNELS)
+    products = np.zeros(products_at[-1], x.dtype)
+    # A dot tile may read up to CHANNELS - 1 rows beyond a window: there are zeros behind the last.
+    x_panel = np.zeros((end - begin + CHANNELS) * stride, x.dtype)
+    dy_panel = np.zeros(len(filters) * stride, x.dtype)
+    for column in range(0, columns, chunk):
+        count = min(chunk, columns - column)
+        vectors = (count + lanes - 1) // lanes
+        for i in range(begin, end):
+            _pack_row(x, np.int64(panel[i]) * columns + column, count, lanes, x_panel, (i - begin) * stride)
+        for i in range(len(filters)):
+            if filters[i] >= 0:
+                _pack_row(dy, np.int64(filters[i]) * columns + column, count, lanes, dy_panel, i * stride)
+        for tile in range(begin_tile, end_tile):
+            for c in range(0, length[tile], CHANNELS):
+                dot_tile(
+                    dy_panel,
+                    (tile - begin_tile) * ROWS * stride,
+                    x_panel,
+                    (first[tile] - begin + c) * stride,
+                    stride,
+                    vectors,
+                    products,
+                    products_at[tile - begin_tile] + c * ROWS,
+                )
+    for tile in range(begin_tile, end_tile):
+        for i in range(length[tile]):
+            for r in range(ROWS):
+                filter_ = rows[tile * ROWS + r]
+                if filter_ >= 0:
+                    tap = panel[first[tile] + i] - starts[filter_]
+                    if tap < 0:
+                        tap += channels
+                    if tap < width:
+                        dweight[filter_ * width + tap] = products[products_at[tile - begin_tile] + i * ROWS + r]
+
+
+@parallel_jit
+def _weight_parallel(groups, dy, x, columns, starts, channels, width, panel, first, length, rows, dweight):
+    for group in prange(groups):
+        _weight_group(
+            group * len(first) // groups,
+            (group + 1) * len(first) // groups,
+            dy,
+            x,
+            columns,
+            starts,
+            channels,
+            width,
+            panel,
+            first,
+            length,
+            rows,
+            dweight,
+        )
+
+
+def contract(x, weight, bias, y, windows):
+    """y (O, M) from x (C, M), weight (O, K) and bias (O,) or None."""
+    _contract(x, weight, bias, y, windows, windows.tiles(ROWS), False)
+
+
+def contract_transposed(dy, weight, dx, windows):
+    """dx (C, M) from dy (O, M) and weight (O, K)."""
+    _contract(dy, weight, None, dx, windows, windows.transposed_tiles(ROWS), True)
+
+
+def _contract(source, weight, bias, y, windows, tiles, transposed):
+    columns = source.shape[1]
+    weight = weight.reshape(-1)
+    run = _contract_parallel if tiles.reads * ROWS * columns >= _PARALLEL_MACS else _contract_serial
+    run(
+        get_num_threads(),
+        source.reshape(-1),
+        columns,
+        columns,
+        weight,
+        windows.starts,
+        windows.in_channels,
+        windows.width,
+        transposed,
+        tiles.panel,
+        tiles.first,
+        tiles.length,
+        tiles.rows.reshape(-1),
+        weight[:0] if bias is None else bias,
+        y.reshape(-1),
+        columns,
+        0,
+    )
+
+
+def contract_weight(dy, x, dweight, windows):
+    """dweight (O, K) = the entries of dy x^T inside the windows; dy (O, M), x (C, M)."""
+    tiles = windows.tiles(ROWS)
+    columns = x.shape[1]
+    arguments = (
+        dy.reshape(-1),
+        x.reshape(-1),
+        columns,
+        windows.starts,
+        windows.in_channels,
+        windows.width,
+        tiles.panel,
+        tiles.first,
+        tiles.length,
+        tiles.rows.reshape(-1),
+        dweight.reshape(-1),
+    )
+    if tiles.reads * ROWS * columns >= _PARALLEL_MACS:
+        _weight_parallel(min(get_num_threads(), tiles.count), *arguments)
+    else:
+        _weight_group(0, tiles.count, *arguments)
