@@ -77,6 +77,9 @@ def blocks(kernel, grid, block, *args):
     else:
         import cupy
 
+        if like.device.id != cupy.cuda.runtime.getDevice():
+            with like.device, cuda.gpus[like.device.id]:
+                return blocks(kernel, grid, block, *args)
         stream = cuda.external_stream(cupy.cuda.get_current_stream().ptr)
         flat = _flat_cupy
     kernel[grid, block, stream](*[_argument(value, like, flat, kernel) for value in args])
@@ -117,16 +120,6 @@ def table(host, like):
         with like.device:
             _tables[key] = cupy.asarray(host)
     return _tables[key]
-
-
-def workspace(shape, like):
-    """An uninitialised array of the dtype and on the device of `like`, for what a launcher needs in between."""
-    if isinstance(like, np.ndarray):
-        return np.empty(shape, like.dtype)
-    import cupy
-
-    with like.device:
-        return cupy.empty(shape, like.dtype)
 
 
 def _first_floating_array(args, kernel):
