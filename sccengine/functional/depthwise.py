@@ -28,7 +28,8 @@ class DepthwiseFunction(Function):
         kernels_for(x).depthwise.forward(x, weight, bias, y, self.stride, self.padding)
         self.input_shape = x.shape
         needs_dx, needs_dweight, _ = self.needs_gradient
-        self.save(x if needs_dweight else None, weight if needs_dx or needs_dweight else None)
+        self.weight_shape = weight.shape
+        self.save(x if needs_dweight else None, weight if needs_dx else None)
         return from_rows(y)
 
     @staticmethod
@@ -54,9 +55,9 @@ class DepthwiseFunction(Function):
             kernels.depthwise.backward_input(dy, weight, dx, self.stride, self.padding)
             dx = from_rows(dx)
         if needs_dweight:
-            dweight = empty(weight.shape, like=dy)
+            dweight = empty(self.weight_shape, like=dy)
             kernels.depthwise.backward_weight(dy, x, dweight, self.stride, self.padding)
-            dweight = dweight.reshape(-1, 1, *weight.shape[1:])
+            dweight = dweight.reshape(-1, 1, *self.weight_shape[1:])
         if needs_dbias:
             dbias = empty(dy.shape[:1], like=dy)
             kernels.rows.sum_rows(dy.reshape(dy.shape[0], -1), dbias)

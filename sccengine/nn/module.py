@@ -175,7 +175,7 @@ class Module:
     def _named_entries(self, registry, prefix):
         seen = set()
         for path, module in self.named_modules(prefix):
-            for name, value in module.__dict__[registry].items():
+            for name, value in getattr(module, registry).items():
                 if value is not None and id(value) not in seen:
                     seen.add(id(value))
                     yield (f"{path}.{name}" if path else name), value
