@@ -14,7 +14,7 @@ x, y (C, M) with M = H*W*N: in batch-last memory a channel is one contiguous row
 v1: sums take one block per channel (reduction.py), the rest one thread per element. The statistics read x twice, first
 for the mean and then for the deviations from it, and take the rounding error of that mean out of both:
 with d = x - rough mean,  mean = rough mean + sum(d) / M  and  var = sum(d**2) / M - (sum(d) / M)**2.
-So float32 stays accurate where the mean is thousands of times the deviation.
+So float32 stays accurate where the mean is a million times the deviation.
 """
 
 from __future__ import annotations
