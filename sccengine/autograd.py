@@ -100,8 +100,7 @@ class Tensor:
             value = _as_array(value)
             if value.shape != self.shape or value.dtype != self.dtype:
                 raise ValueError(
-                    f"new data must keep shape {self.shape} and dtype {self.dtype}, "
-                    f"got {value.shape} and {value.dtype}"
+                    f"new data must keep shape {self.shape} and dtype {self.dtype}, got {value.shape} and {value.dtype}"
                 )
             arrange = backend.contiguous if isinstance(self, Parameter) else backend.rows
             self.array = self._place(value, self.device, arrange)

@@ -53,7 +53,7 @@ def assert_close(name, got, want, tolerance):
         worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error)), error.shape)
         worst = tuple(int(i) for i in worst)
         raise AssertionError(
-            f"{name}: {got[worst]!r} at {worst}, expected {want[worst]!r} "
+            f"{name}: {float(got[worst])} at {worst}, expected {float(want[worst])} "
             f"(difference {error[worst]:.3g}, allowed {bound:.3g})"
         )
 

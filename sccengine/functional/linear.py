@@ -5,6 +5,7 @@ y[n, o] = bias[o] + sum_i weight[o, i] * x[n, i]
 
 from __future__ import annotations
 
+from sccengine.autograd import as_tensor
 from sccengine.functional import checks
 from sccengine.functional.scc import ContractionFunction
 from sccengine.windows import ChannelWindows
@@ -15,6 +16,7 @@ def linear(x, weight, bias=None):
 
     Raises ValueError or TypeError where shapes or dtypes do not fit.
     """
+    x, weight = as_tensor(x), as_tensor(weight)
     checks.rank("linear", x, "NI")
     if len(weight.shape) != 2 or weight.shape[1] != x.shape[1] or not weight.shape[0]:
         raise ValueError(

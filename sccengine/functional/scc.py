@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from sccengine.autograd import Function
+from sccengine.autograd import Function, as_tensor
 from sccengine.backend import contiguous, empty, from_rows, kernels_for, rows, zeros
 from sccengine.functional import checks
 from sccengine.windows import ChannelWindows
@@ -91,6 +91,7 @@ def scc(x, weight, bias=None, *, groups, overlap, stride=1, variant="auto"):
     Raises ValueError or TypeError where settings, shapes or dtypes do not fit, before anything is computed.
     """
     stride = checks.pair("scc", "stride", stride, 1)
+    x, weight = as_tensor(x), as_tensor(weight)
     checks.rank("scc", x, "NCHW")
     if len(weight.shape) != 2 or not weight.shape[0]:
         raise ValueError(f"scc: weight must be (O, K), got shape {tuple(weight.shape)}")

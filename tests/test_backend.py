@@ -1,0 +1,82 @@
+"""Devices by name, errors that say what is missing, memory order, counter-based keys."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sccengine import backend
+
+
+def _python(code, **environment):
+    environment = {**os.environ, **environment}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.skipif(backend.cuda_problem() is None, reason="this machine has a GPU that works")
+def test_cuda_without_a_gpu_says_what_is_missing():
+    with pytest.raises(RuntimeError, match="device 'cuda' cannot be used: .*(CuPy|driver|NUMBA_ENABLE_CUDASIM)"):
+        backend.resolve_device("cuda")
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_ENABLE_CUDASIM") == "1", reason="the simulator is switched on")
+def test_the_simulator_says_how_to_switch_it_on():
+    with pytest.raises(RuntimeError, match="NUMBA_ENABLE_CUDASIM=1"):
+        backend.resolve_device("simulator")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:", "cpu:0", ""])
+def test_unknown_devices(name):
+    with pytest.raises(ValueError, match="unknown device"):
+        backend.resolve_device(name)
+
+
+def test_default_device_comes_from_the_environment():
+    result = _python("import sccengine as scc; print(scc.Tensor([1.0]).device)", SCCENGINE_DEVICE="nonsense")
+    assert result.returncode == 1 and "unknown device 'nonsense'" in result.stderr
+    result = _python("import sccengine as scc; print(scc.Tensor([1.0]).device)", SCCENGINE_DEVICE="cpu")
+    assert result.stdout == "cpu\n"
+
+
+def test_auto_says_once_what_it_chose():
+    code = "from sccengine import backend; backend.resolve_device('auto'); print(backend.resolve_device('auto'))"
+    result = _python(code)
+    assert result.stderr.count("device 'auto' is") == 1
+    assert result.stdout.strip() in ("cpu", "cuda:0")
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3), (2, 3, 4), (2, 3, 4, 5), (1, 1, 1, 1)])
+def test_rows_and_back(shape):
+    array = np.random.default_rng(0).standard_normal(shape)
+    rows = backend.rows(array)
+    assert rows.flags.c_contiguous
+    np.testing.assert_array_equal(backend.from_rows(rows), array)
+    again = backend.rows(backend.from_rows(rows))
+    assert backend.address(again) == backend.address(rows), "an array in order must not be copied"
+
+
+def test_keys_depend_on_seed_count_and_purpose_alone():
+    backend.set_seed(3)
+    first = [backend.next_key("init"), backend.next_key("init"), backend.next_key("dropout")]
+    assert len(set(first)) == 3 and all(0 <= key < 2**64 for key in first)
+    backend.set_seed(3)
+    state = backend.random_state()
+    assert [backend.next_key("init"), backend.next_key("init")] == first[:2]
+    backend.set_random_state(state)
+    assert backend.next_key("init") == first[0]
+    assert backend.next_key("dropout") != first[1]
+    backend.set_seed(4)
+    assert backend.next_key("init") != first[0]
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", True, None])
+def test_bad_seeds(seed):
+    with pytest.raises(ValueError, match="a seed is an integer"):
+        backend.set_seed(seed)
+
+
+def test_bad_thread_counts():
+    with pytest.raises(ValueError, match="threads must be from 1 to"):
+        backend.set_num_threads(0)

@@ -1,0 +1,122 @@
+"""Sliding-channel convolution: every variant against the oracle, identities, gradients, memory orders, bad inputs."""
+
+import numpy as np
+import pytest
+
+import sccengine.functional as F
+from sccengine.autograd import Tensor
+from sccengine.backend import set_num_threads
+from sccengine.gradcheck import assert_close, check_gradients
+from sccengine.kernels.cpu.scc import VARIANTS
+from sccengine.windows import ChannelWindows
+from tests.checks import scc as checks
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", checks.CASES, ids=str)
+def test_every_variant_matches_reference(case, dtype):
+    checks.check("cpu", case, dtype)
+
+
+def _inputs(shape=(2, 12, 3, 2), filters=8, groups=3, dtype=np.float64):
+    random = np.random.default_rng(0)
+    shapes = (shape, (filters, shape[1] // groups), (filters,))
+    return [random.standard_normal(s).astype(dtype) for s in shapes]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("overlap, stride", [(0.33, 1), (0.9, 2)])
+def test_gradcheck(variant, overlap, stride):
+    check_gradients(
+        lambda x, weight, bias: F.scc(x, weight, bias, groups=3, overlap=overlap, stride=stride, variant=variant),
+        _inputs(),
+    )
+
+
+def test_equals_a_dense_convolution_with_scattered_weights():
+    x, weight, bias = _inputs()
+    windows = ChannelWindows.sliding(12, 8, 3, 0.6)
+    dense = np.zeros((8, 12))
+    np.put_along_axis(dense, windows.channels().astype(np.int64), weight, axis=1)
+    want = np.einsum("fc,nchw->nfhw", dense, x) + bias[:, None, None]
+    assert_close("y", F.scc(x, weight, bias, groups=3, overlap=0.6).numpy(), want, "float64")
+    assert_close("y", F.conv2d(x, dense.reshape(8, 12, 1, 1), bias).numpy(), want, "float64")
+
+
+def test_no_overlap_is_grouped_pointwise_then_channel_shuffle():
+    x, weight, bias = _inputs(filters=9)
+    order = np.arange(9).reshape(3, 3).T.ravel()  # filter f of SCC stands at group f % 3, place f // 3
+    grouped = F.conv2d(x, weight[order].reshape(9, 4, 1, 1), bias[order], groups=3)
+    want = F.channel_shuffle(grouped, 3).numpy()
+    assert_close("y", F.scc(x, weight, bias, groups=3, overlap=0).numpy(), want, "float64")
+
+
+def test_one_group_is_pointwise_with_rotated_weights():
+    x, weight, bias = _inputs(groups=1)
+    starts = ChannelWindows.sliding(12, 8, 1, 0.5).starts
+    rotated = np.stack([np.roll(row, start) for row, start in zip(weight, starts)])
+    want = F.conv2d(x, rotated.reshape(8, 12, 1, 1), bias).numpy()
+    assert_close("y", F.scc(x, weight, bias, groups=1, overlap=0.5).numpy(), want, "float64")
+
+
+def test_any_memory_order_gives_the_same():
+    x, weight, bias = _inputs()
+    want = F.scc(x, weight, bias, groups=3, overlap=0.5).numpy()
+    for array in (np.asfortranarray(x), np.repeat(x, 2, axis=3)[..., ::2], x[::-1].copy()[::-1]):
+        np.testing.assert_array_equal(F.scc(array, weight, bias, groups=3, overlap=0.5).numpy(), want)
+    for array in (np.asfortranarray(weight), np.repeat(weight, 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(F.scc(x, array, bias, groups=3, overlap=0.5).numpy(), want)
+
+
+@pytest.mark.parametrize("needed", [(True, False, False), (False, True, False), (False, False, True)])
+def test_only_the_gradients_needed(needed):
+    tensors = [Tensor(array, requires_grad=n) for array, n in zip(_inputs(), needed)]
+    y = F.scc(*tensors, groups=3, overlap=0.5)
+    y.backward(Tensor(np.ones(y.shape)))
+    assert tuple(t.grad is not None for t in tensors) == needed
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bits_do_not_depend_on_the_number_of_threads(dtype):
+    def run(threads):
+        set_num_threads(threads)
+        tensors = [Tensor(a, requires_grad=True) for a in _inputs((32, 48, 9, 9), 56, 2, dtype)]
+        y = F.scc(*tensors, groups=2, overlap=0.33)
+        y.backward(Tensor(np.random.default_rng(1).standard_normal(y.shape).astype(dtype)))
+        return [y.numpy().tobytes(), *(t.grad.numpy().tobytes() for t in tensors)]
+
+    from numba import config
+
+    try:
+        assert run(1) == run(config.NUMBA_NUM_THREADS)
+    finally:
+        set_num_threads(config.NUMBA_NUM_THREADS)
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"x": np.zeros((2, 12, 3))}, ValueError, r"scc: input must be \(N, C, H, W\), got shape \(2, 12, 3\)"),
+        ({"x": np.zeros((2, 12, 3, 2), int)}, TypeError, "scc: input must be float32 or float64, got int64"),
+        ({"x": np.zeros((0, 12, 3, 2))}, ValueError, "scc: every axis of the input"),
+        (
+            {"weight": np.zeros((8, 5))},
+            ValueError,
+            r"scc: weight must be \(O, 4\) for 12 channels in 3 groups, got .*\(8, 5\)",
+        ),
+        ({"weight": np.zeros((8, 4, 1, 1))}, ValueError, r"scc: weight must be \(O, K\), got shape \(8, 4, 1, 1\)"),
+        ({"weight": np.zeros((0, 4))}, ValueError, r"scc: weight must be \(O, K\), got shape \(0, 4\)"),
+        ({"bias": np.zeros(7)}, ValueError, r"scc: bias must have shape \(8,\), got \(7,\)"),
+        ({"weight": np.zeros((8, 4), np.float32)}, TypeError, "scc: weight is float32 but the input is float64"),
+        ({"groups": 5}, ValueError, "groups=5 does not divide in_channels=12: .* groups=4 or 6"),
+        ({"overlap": 1.0}, ValueError, "overlap must be at least 0 and below 1, got 1.0"),
+        ({"overlap": None}, TypeError, "overlap must be a number"),
+        ({"stride": 0}, ValueError, "scc: stride must be at least 1, got 0"),
+        ({"variant": "fast"}, ValueError, "scc: unknown variant 'fast': use 'auto' or one of channel_stack, .*tiles"),
+    ],
+)
+def test_bad_inputs(change, error, message):
+    x, weight, bias = _inputs()
+    arguments = {"x": x, "weight": weight, "bias": bias, "groups": 3, "overlap": 0.5} | change
+    with pytest.raises(error, match=message):
+        F.scc(**arguments)
