@@ -217,7 +217,8 @@ class Function:
         devices = {t.device for t in self.inputs if t is not None}
         if len(devices) > 1:
             raise RuntimeError(
-                f"{type(self).__name__} got inputs on different devices: {', '.join(sorted(devices))}; move them with .to()"
+                f"{type(self).__name__} got inputs on different devices: {', '.join(sorted(devices))}; "
+                "move them with .to()"
             )
 
     def _watch_saved(self):
@@ -233,7 +234,8 @@ class Function:
         name = type(self).__name__.removesuffix("Function")
         if self.released:
             raise RuntimeError(
-                f"backward went through this {name} before and freed what it kept: run forward again for a second backward"
+                f"backward went through this {name} before and freed what it kept: "
+                "run forward again for a second backward"
             )
         for position, version, fingerprint in self._watched:
             tensor = self.inputs[position]

@@ -159,7 +159,7 @@ def synchronize(array):
 
 
 def rows(array):
-    """The C-contiguous (C, ..., N) array of an (N, C, ...) array: a view where the memory is batch-last, else a copy."""
+    """The C-contiguous (C, ..., N) array of an (N, C, ...) array: a view where it lies batch-last, else a copy."""
     if array.ndim < 2:
         return contiguous(array)
     return contiguous(array.transpose(*range(1, array.ndim), 0))
