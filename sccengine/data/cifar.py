@@ -1,12 +1,13 @@
 """CIFAR-10 and CIFAR-100 in their *binary* version: records of label bytes and 3,072 pixel bytes, no header.
 
-    CIFAR-10    label, pixels                 10,000 records a file: data_batch_1.bin ... data_batch_5.bin, test_batch.bin
-    CIFAR-100   coarse, fine label, pixels    50,000 in train.bin, 10,000 in test.bin; the fine label is used
+    CIFAR-10    label, pixels                 10,000 records a file: data_batch_1.bin ... data_batch_5.bin,
+    test_batch.bin CIFAR-100   coarse, fine label, pixels    50,000 in train.bin, 10,000 in test.bin; the fine
+    label is used
 
-Pixels are the red, green and blue planes of a 32x32 image. The official files have exactly these sizes, and with no
-header the size is the only sign of truncation, so it is enforced. Read from the unpacked files or straight from the
-.tar.gz: members are read in memory by name and nothing is ever unpacked to disk, so a hostile archive has no path to
-write to.
+Pixels are the red, green and blue planes of a 32x32 image. The official files have exactly these sizes, and
+with no header the size is the only sign of truncation, so it is enforced. Read from the unpacked files or
+straight from the .tar.gz: members are read in memory by name and nothing is ever unpacked to disk, so a
+hostile archive has no path to write to.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ _PIXELS = 3 * 32 * 32
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the parts of one CIFAR are: file name -> records, bytes of labels in a record (the last one counts)."""
+    """Where the parts of one CIFAR are: `train` and `test` map file names to numbers of records.
+
+    A record starts with `label_bytes` bytes of labels, of which the last one counts.
+    """
 
     name: str
     train: dict[str, int]
@@ -61,39 +65,44 @@ CIFAR100 = Layout(
     foreign=("cifar-100-python", "cifar-100-python.tar.gz"),
     class_names=tuple(
         """
-        apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
-        castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
-        elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
-        man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
-        pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
-        skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
-        tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+        apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel
+        can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur
+        dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion
+        lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter
+        palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road
+        rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower
+        sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
+        willow_tree wolf woman worm
         """.split()
     ),
 )
 
 
 def load_cifar10(path):
-    """(train, test), uint8 (50000, 3, 32, 32) and (10000, 3, 32, 32), ten classes. `path` as for `load_cifar`."""
+    """(train, test) with ten classes: 50,000 and 10,000 images; `path` as for `load_cifar`."""
     return load_cifar(path, CIFAR10)
 
 
 def load_cifar100(path):
-    """(train, test), uint8 (50000, 3, 32, 32) and (10000, 3, 32, 32), 100 fine classes. `path` as for `load_cifar`."""
+    """(train, test) with the 100 fine classes: 50,000 and 10,000 images; `path` as for `load_cifar`."""
     return load_cifar(path, CIFAR100)
 
 
 def load_cifar(path, layout):
-    """(train, test) of the CIFAR described by `layout`.
+    """(train, test) of the CIFAR described by `layout`, uint8 (N, 3, 32, 32).
 
-    `path` is the .tar.gz of the binary version, or the folder of .bin files, or a folder that holds either under its
-    official name. Raises FileNotFoundError that lists what is missing, DataError for what is wrong with a file.
+    `path` is the .tar.gz of the binary version, or the folder of .bin files, or a folder that holds either
+    under its official name. Raises FileNotFoundError that lists what is missing, DataError for what is wrong
+    with a file.
     """
     path = Path(path)
     if path.is_file():
         read = _archive_reader(path, layout)
     else:
-        folder = next((f for f in (path, path / layout.folder) if any((f / name).is_file() for name in _files(layout))), None)
+        folder = next(
+            (f for f in (path, path / layout.folder) if any((f / name).is_file() for name in _files(layout))),
+            None,
+        )
         if folder is not None:
             read = _folder_reader(folder, layout)
         elif (path / layout.archive).is_file():
@@ -112,8 +121,7 @@ def _files(layout):
 
 def _missing_message(path, layout):
     message = (
-        f"{path}: no {layout.archive} and no {', '.join(_files(layout))} "
-        f"(in that folder or in {layout.folder}) there"
+        f"{path}: no {layout.archive} and no {', '.join(_files(layout))} (in that folder or in {layout.folder}) there"
     )
     foreign = [name for name in layout.foreign if (path / name).exists()]
     if foreign:
@@ -130,7 +138,7 @@ def _folder_reader(folder, layout):
 
 
 def _archive_reader(path, layout):
-    """The same from an archive. Only regular members of the right name and size are read, and only into memory."""
+    """The same from an archive: regular members of the right name and size are read, into memory only."""
     sizes = _files(layout)
     contents = {}
     try:

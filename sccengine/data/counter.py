@@ -1,8 +1,9 @@
-"""Random integers by address: (seed, purpose, two numbers such as epoch and batch) names a stream, whoever asks, whenever.
+"""Random integers by address: (seed, purpose, epoch, batch) names a stream, whoever asks and whenever.
 
-Built on Philox's raw 64-bit words, the one part of NumPy's random module whose bits are promised never to change;
-permutations and ranges are derived here in integer arithmetic, so that a run's data order and augmentation are the
-same bits on every machine and NumPy version, and a resumed run needs to remember only where it was.
+Built on Philox's raw 64-bit words, the one part of NumPy's random module whose bits are promised never to
+change; permutations and ranges are derived here in integer arithmetic, so that a run's data order and
+augmentation are the same bits on every machine and NumPy version, and a resumed run needs to remember only
+where it was.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Draws:
     """The stream at one address. Successive calls walk along it; the same address starts the same walk."""
 
     def __init__(self, seed, purpose, major=0, minor=0):
-        # Philox counts upwards in the low words of its 256-bit counter, so the address goes into the high ones.
+        # Philox counts upwards in the low words of its 256-bit counter: the address goes into the high ones.
         key = np.array([seed, purpose], np.uint64)
         counter = np.array([0, 0, minor, major], np.uint64)
         self._words = np.random.Philox(key=key, counter=counter)

@@ -1,8 +1,8 @@
 """ImageDataset: labelled images in memory, checked once when built and then read-only.
 
-Images are uint8 (N, C, H, W), 0 ... 255 whatever the source, so that statistics, transforms, plots and prediction need
-no per-dataset scale. A reader reports what is wrong with a file as a DataError before it gets here; the checks below are
-for arrays handed over by a program.
+Images are uint8 (N, C, H, W), 0 ... 255 whatever the source, so that statistics, transforms, plots and
+prediction need no per-dataset scale. A reader reports what is wrong with a file as a DataError before it gets
+here; the checks below are for arrays handed over by a program.
 """
 
 from __future__ import annotations
@@ -97,10 +97,11 @@ class ImageDataset:
         )
 
     def split(self, fraction=0.2, seed=0):
-        """(rest, held out): `fraction` of each class, rounded to whole images, is held out; both keep their order.
+        """(rest, held out): `fraction` of each class, in whole images, is held out; both keep their order.
 
-        Which images, depends on `seed` and the labels alone, so a data set's split is fixed by the caller's constant
-        and not by a run's seed. A class of which no image would be held out gives one if it has at least two.
+        Which images, depends on `seed` and the labels alone, so a data set's split is fixed by the caller's
+        constant and not by a run's seed. A class of which no image would be held out gives one if it has at
+        least two.
         """
         seed = check_seed(seed, "split")
         if not 0 < fraction < 1:
@@ -124,7 +125,8 @@ class ImageDataset:
     def channel_statistics(self):
         """(mean, std), a tuple of C floats each, over all pixels of a channel; black is 0.0 and white 1.0.
 
-        For `Normalize`; to be computed on the training images. Sums are of integers, so the result is exact to rounding.
+        For `Normalize`; to be computed on the training images. Sums are of integers, so the result is exact
+        to rounding.
         """
         total = np.zeros(self.image_shape[0], np.int64)
         squares = np.zeros_like(total)

@@ -1,4 +1,4 @@
-"""The embedded default: 1,797 real handwritten digits, 8x8 pixels (UCI optical digits; embedded/SOURCE.md)."""
+"""The embedded default: 1,797 real handwritten digits of 8x8 pixels; embedded/SOURCE.md says whose."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ _SPLIT_SEED = 0
 def load_digits():
     """(train, test): 1,438 and 359 images, uint8 (N, 1, 8, 8), ink 255 on paper 0; ten classes.
 
-    Every class gives a fifth of its images, drawn with a fixed seed, to the test part: the split is part of the data
-    set and never depends on a run's seed. A damaged file is a DataError.
+    Every class gives a fifth of its images, drawn with a fixed seed, to the test part: the split is part of
+    the data set and never depends on a run's seed. A damaged file is a DataError.
     """
     digest = hashlib.sha256(require_file(_FILE).read_bytes()).hexdigest()
     if digest != _SHA256:
         raise mismatch(
-            _FILE, f"a file with SHA-256 {_SHA256[:16]}...", f"{digest[:16]}...", "Reinstall sccengine to mend it"
+            _FILE,
+            f"a file with SHA-256 {_SHA256[:16]}...",
+            f"{digest[:16]}...",
+            "Reinstall sccengine to mend it",
         )
     table = np.loadtxt(read_bytes(_FILE).decode("ascii").splitlines(), dtype=np.uint8, delimiter=",")
     images = (table[:, :-1].astype(np.int64) * 255 + _INK // 2) // _INK

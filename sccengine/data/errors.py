@@ -6,7 +6,8 @@ from __future__ import annotations
 class DataError(ValueError):
     """A file exists but does not hold what it should: damaged, cut short, of another format, or inconsistent.
 
-    It is a ValueError, because the file's *content* is the bad value. A file that is absent is a FileNotFoundError.
+    It is a ValueError, because the file's *content* is the bad value. A file that is absent is a
+    FileNotFoundError.
     """
 
 

@@ -1,4 +1,4 @@
-"""Reading a data file whole: plain or gzip, told apart by content, with one kind of error for all that can be wrong."""
+"""Reading a data file whole, plain or gzip, with one kind of error for all that can be wrong."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def require_file(path):
 def read_bytes(path):
     """All bytes of the file at `path`, unpacked if its content (not its name) is gzip.
 
-    Browsers unpack a download and keep its .gz name, so the name is no evidence. Reading goes chunk by chunk: a small
-    file that claims to unpack to more than 4 GiB is refused before it fills the memory.
+    Browsers unpack a download and keep its .gz name, so the name is no evidence. Reading goes chunk by chunk:
+    a small file that claims to unpack to more than 4 GiB is refused before it fills the memory.
     """
     path = require_file(path)
     with open(path, "rb") as file:

@@ -20,10 +20,8 @@ from .labels import check_counts, check_labels
 
 CLASS_NAMES = {
     "mnist": tuple("0123456789"),
-    "fashion-mnist": (
-        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-    ),
-}  # fmt: skip
+    "fashion-mnist": tuple("T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")),
+}
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -33,7 +31,7 @@ _CONTENTS = {1: "labels", 3: "images"}
 
 
 def read_idx(path, rank):
-    """The array in an IDX file of unsigned bytes, uint8 with `rank` axes; DataError if the file is anything else."""
+    """The array in an IDX file of unsigned bytes, uint8 with `rank` axes; DataError for anything else."""
     content = read_bytes(path)
     magic = bytes((0, 0, _UNSIGNED_BYTE, rank))
     if content[:4] != magic:
@@ -53,8 +51,9 @@ def read_idx(path, rank):
 def load_mnist(folder, name="mnist"):
     """(train, test) of the four IDX files in `folder`, plain or with .gz; uint8 (N, 1, H, W).
 
-    `name` is "mnist" or "fashion-mnist": their files have the same names and the same format, so it decides only the
-    class names. Raises FileNotFoundError that lists what is missing, DataError for what is wrong with a file.
+    `name` is "mnist" or "fashion-mnist": their files have the same names and the same format, so it decides
+    only the class names. Raises FileNotFoundError that lists what is missing, DataError for what is wrong
+    with a file.
     """
     if name not in CLASS_NAMES:
         raise ValueError(f"load_mnist: name must be one of {', '.join(CLASS_NAMES)}; got {name!r}")
@@ -80,9 +79,7 @@ def _load_part(folder, name, part):
     check_labels(label_path, labels, len(CLASS_NAMES[name]))
     if 0 in images.shape:
         raise mismatch(image_path, "images of at least one pixel", f"images of {images.shape[1]} x {images.shape[2]}")
-    return ImageDataset(
-        images[:, None], labels.astype(np.int64), CLASS_NAMES[name], f"{name}/{part}", str(folder)
-    )
+    return ImageDataset(images[:, None], labels.astype(np.int64), CLASS_NAMES[name], f"{name}/{part}", str(folder))
 
 
 def _find(folder, stem):

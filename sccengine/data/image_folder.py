@@ -1,10 +1,12 @@
 """A folder of images, one sub-folder a class:
 
-    PATH/cat/1.jpg  PATH/cat/2.png  PATH/dog/1.jpg ...               a fixed, stratified fifth becomes the test part
-    PATH/train/cat/1.jpg ...        PATH/test/cat/7.jpg ...          both parts given (val also counts as test)
+    PATH/cat/1.jpg  PATH/cat/2.png  PATH/dog/1.jpg ...               a fixed, stratified fifth becomes the
+    test part PATH/train/cat/1.jpg ...        PATH/test/cat/7.jpg ...          both parts given (val also
+    counts as test)
 
-Classes are the sub-folders' names, sorted. Every image is turned upright (EXIF), converted to RGB, cut centrally to the
-target's proportions and resized to image_size x image_size (bilinear with antialiasing). Needs Pillow.
+Classes are the sub-folders' names, sorted. Every image is turned upright (EXIF), converted to RGB, cut
+centrally to the target's proportions and resized to image_size x image_size (bilinear with antialiasing).
+Needs Pillow.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ _MOST_NAMED = 5
 def load_image_folder(path, image_size=32):
     """(train, test) of the images under `path`; uint8 (N, 3, image_size, image_size).
 
-    Raises FileNotFoundError, or DataError that names the files that are no images or the folder that has none, and
-    ImportError without Pillow. Files whose names start with a dot, or without an image's suffix, are passed over.
+    Raises FileNotFoundError, or DataError that names the files that are no images or the folder that has
+    none, and ImportError without Pillow. Files whose names start with a dot, or without an image's suffix,
+    are passed over.
     """
     image_size = _check_size(image_size)
     path = Path(path)
@@ -49,7 +52,7 @@ def load_image_folder(path, image_size=32):
 
 
 def read_image(path, height, width, channels=3):
-    """One image file as uint8 (channels, height, width), prepared as `load_image_folder` does; channels: 1 or 3."""
+    """One image file as uint8 (channels, height, width), prepared as in `load_image_folder` (1 or 3 channels)."""
     from_pillow = _pillow()
     try:
         return _read(from_pillow, require_file(path), height, width, {1: "L", 3: "RGB"}[channels])

@@ -10,8 +10,9 @@ and, optionally,
     class_names     text, one an class; else "0", "1", ... up to the largest label
     layout          the text "NCHW" or "NHWC", for images of four axes
 
-Images are uint8 (N, H, W), or of four axes. Without `layout`, the axis that has 1 to 4 entries is the channel axis; if
-both the second and the last do, or neither, `layout` is needed. Labels are integers (N,) or (N, 1), from 0 up.
+Images are uint8 (N, H, W), or of four axes. Without `layout`, the axis that has 1 to 4 entries is the channel
+axis; if both the second and the last do, or neither, `layout` is needed. Labels are integers (N,) or (N, 1),
+from 0 up.
 """
 
 from __future__ import annotations
@@ -29,6 +30,17 @@ from .labels import check_counts, check_labels
 _PAIRS = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 _WHOLE = ("images", "labels")
 _MOST_CHANNELS = 4
+# What NumPy and zipfile raise on damaged, encrypted, pickled or absurdly large members.
+_READING_ERRORS = (
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def load_npz(path):
@@ -61,9 +73,7 @@ def load_npz(path):
         train, test = shapes["train"], shapes["test"]
         raise mismatch(f"{path}[x_test]", f"images of (C, H, W) = {train}, as x_train has", f"{test}")
     sets = {
-        part: ImageDataset(
-            images[part], labels[part], names, "npz" if part == "all" else f"npz/{part}", str(path)
-        )
+        part: ImageDataset(images[part], labels[part], names, "npz" if part == "all" else f"npz/{part}", str(path))
         for part in parts
     }
     return sets["all"].split() if "all" in sets else (sets["train"], sets["test"])
@@ -83,7 +93,7 @@ def _read_arrays(path):
         with np.load(path, allow_pickle=False) as archive:
             for key in archive.files:
                 arrays[key] = archive[key] if key in useful else None
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except _READING_ERRORS as error:
         where = f"{path}[{key}]" if key else path
         expected = "an array of plain numbers or text (Python objects are never loaded)"
         raise mismatch(where, expected, f"one that cannot be read: {error}") from error
@@ -143,7 +153,7 @@ def _class_names(path, arrays, parts, labels):
         if len(set(names)) != len(names):
             raise mismatch(f"{path}[class_names]", "different names", f"{', '.join(names)}")
         return names
-    # Labels are not class numbers if there are more of them than images; a stray huge one must not name a billion classes.
+    # There cannot be more classes than images: a stray huge label must not make names for a billion classes.
     total = sum(len(array) for array in labels.values())
     for part, (_, label_key) in parts.items():
         check_labels(f"{path}[{label_key}]", labels[part], total)
