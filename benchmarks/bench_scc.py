@@ -214,12 +214,12 @@ def print_summary(rows, output=sys.stdout):
             f"{'-' if quotient is None else f'{quotient:.2f}':>7}  {best or '-'}",
             file=output,
         )
-    for direction in ("forward", "both"):
-        quotients = [harness.ratio(row, ENGINE) for row in rows if row["case"]["pass"] == direction]
-        quotients = [q for q in quotients if q is not None]
+    for direction, statistic in itertools.product(("forward", "both"), ("p50", "least")):
+        chosen = [row for row in rows if row["case"]["pass"] == direction]
+        quotients = [q for row in chosen if (q := harness.ratio(row, ENGINE, statistic)) is not None]
         if quotients:
             print(
-                f"geometric mean, {direction}: {harness.geometric_mean(quotients):.2f} "
+                f"geometric mean of {statistic} ratios, {direction}: {harness.geometric_mean(quotients):.2f} "
                 f"({sum(q > 1 for q in quotients)} of {len(quotients)} cases faster)",
                 file=output,
             )

@@ -8,9 +8,11 @@ A benchmark is a list of Cases. A Case has Candidates, which all compute the sam
 4. a median below the floor of the problem is refused: floor = max(operations / measured GEMM rate,
    bytes / measured bandwidth). Before a refusal the ceilings are measured again.
 
-A time is a median with its 20th and 80th percentile. Its noise is the standard error of that median relative to it,
-estimated from the spread; sampling goes on until it is below --max-noise or the time is up. The time of a case is
-shared equally; a candidate that has spent its share stops with what it has, but not before three samples.
+A time is a median with its 20th and 80th percentile, and the least beside them: on cores that others use too, the
+median is mostly theirs, and the least is the best guess at the undisturbed time (or see --clock cpu). A time's noise is
+the standard error of the median relative to it, estimated from the spread; sampling goes on until it is below
+--max-noise or the time is up. The time of a case is shared equally; a candidate that has spent its share stops with
+what it has, but not before three samples.
 
 Rows of --json: one per case, each with machine, versions, date, and everything that is needed to run it again.
 """
@@ -35,6 +37,7 @@ from timers import CpuTimer, CudaTimer
 
 _LEAST_SAMPLES = 3
 _CALLS_A_TURN = 5
+_RECORDED_OPTIONS = ("min_samples", "max_noise", "timeout", "cache", "threads", "clock")
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,12 @@ def difference(got, want, tolerance):
 
 
 def quantiles(seconds):
-    """Median with spread of a list of times: {"p20", "p50", "p80", "samples", "noise"}."""
+    """Median with spread of a list of times: {"least", "p20", "p50", "p80", "samples", "noise"}."""
     p20, p50, p80 = (float(q) for q in np.quantile(seconds, (0.2, 0.5, 0.8)))
     # For normal errors p80 - p20 is 1.683 sigma and a median's standard error 1.2533 sigma / sqrt(n).
     noise = 1.2533 * (p80 - p20) / 1.683 / math.sqrt(len(seconds)) / p50
-    return {"p20": p20, "p50": p50, "p80": p80, "samples": len(seconds), "noise": noise}
+    least = float(min(seconds))
+    return {"least": least, "p20": p20, "p50": p50, "p80": p80, "samples": len(seconds), "noise": noise}
 
 
 class Ceilings:
@@ -152,6 +156,7 @@ def measure(case, options, ceilings, timer):
     return {
         "case": case.axes,
         "seed": fresh,
+        "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "headline": case.headline if case.headline in _modes(timer, options) else options.cache,
         "work": {"operations": case.work.operations, "bytes": case.work.bytes},
         "floor": floors,
@@ -262,18 +267,18 @@ def _refuse_below_floor(entry, case, ceilings):
 # Ratios
 
 
-def times(row, side):
-    """Median seconds of a row's headline mode by candidate of one side, refused and failed ones left out."""
+def times(row, side, statistic="p50"):
+    """Seconds in a row's headline mode by candidate of one side, refused and failed ones left out."""
     return {
-        name: entry[row["headline"]]["p50"]
+        name: entry[row["headline"]][statistic]
         for name, entry in row["candidates"].items()
         if entry["side"] == side and entry["status"] == "ok" and row["headline"] in entry
     }
 
 
-def ratio(row, engine, peer="pytorch"):
+def ratio(row, engine, statistic="p50", peer="pytorch"):
     """Best peer's time over the engine candidate's: above 1 the engine is faster; None where either is missing."""
-    mine, theirs = times(row, "engine").get(engine), times(row, peer)
+    mine, theirs = times(row, "engine", statistic).get(engine), times(row, peer, statistic)
     return min(theirs.values()) / mine if mine and theirs else None
 
 
@@ -303,6 +308,13 @@ def parser(description):
     result.add_argument("--max-noise", type=float, default=0.02, help="relative error of a median (default 0.02)")
     result.add_argument("--timeout", type=float, default=20.0, metavar="S", help="sampling of a case in seconds (20)")
     result.add_argument("--cache", choices=("warm", "cold", "both"), default="both")
+    result.add_argument("--threads", type=_positive_int, default=machine.cores(), help="on the CPU (all cores)")
+    result.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: this process's processor time, which others cannot lengthen; with --device cpu --threads 1 only",
+    )
     result.add_argument("--seed", type=int, help="of the inputs (default: drawn anew, and kept in the row)")
     result.add_argument("--json", type=Path, metavar="FILE", help="write one row per case, after each case")
     return result
@@ -334,26 +346,29 @@ def select(cases, options):
     return cases
 
 
-def timer_for(device):
-    """The timer of a device; RuntimeError, saying what is missing, where there is none."""
-    if device == "cpu":
-        return CpuTimer()
+def timer_for(options):
+    """The timer of the device; RuntimeError, saying what is missing, where there is none."""
+    if options.clock == "cpu" and (options.device != "cpu" or options.threads != 1):
+        raise RuntimeError("--clock cpu adds up all threads and waits, so it needs --device cpu --threads 1")
+    if options.device == "cpu":
+        return CpuTimer(time.perf_counter if options.clock == "wall" else time.process_time)
     from sccengine import backend
 
-    backend.resolve_device(device)
+    backend.resolve_device(options.device)
     return CudaTimer()
 
 
 def run(benchmark, cases, options, output=sys.stdout):
     """Measure all cases, print each, write --json after each; the rows. ``benchmark`` is the script's name."""
-    timer = timer_for(options.device)
+    _use_threads(options.threads)
+    timer = timer_for(options)
     ceilings = Ceilings(options.device)
     common = {
         "benchmark": benchmark,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": machine.describe(options.device),
         "versions": machine.versions(),
-        "options": {"min_samples": options.min_samples, "max_noise": options.max_noise, "timeout": options.timeout},
+        "options": {name: getattr(options, name) for name in _RECORDED_OPTIONS},
     }
     _print_machine(common["machine"], ceilings.values, output)
     rows = []
@@ -363,6 +378,15 @@ def run(benchmark, cases, options, output=sys.stdout):
         if options.json:
             write_json(options.json, rows)
     return rows
+
+
+def _use_threads(count):
+    """The same number of threads for every competitor that is loaded."""
+    from sccengine import backend
+
+    backend.set_num_threads(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
 
 
 def _print_machine(described, peak, output):
@@ -410,6 +434,9 @@ def print_row(row, output=sys.stdout):
     floor = row["floor"]
     name = " ".join(f"{axis}={value}" for axis, value in row["case"].items())
     print(f"\n{name}   floor {floor['warm'] * 1e3:.3f} ms warm, {floor['cold'] * 1e3:.3f} ms cold", file=output)
+    load, cores = row["load"], row["machine"]["cores"]
+    if load and load[0] > cores + 1 and row["options"]["clock"] == "wall":
+        print(f"  (load {load[0]:.1f} on {cores} cores: others' work is in these times)", file=output)
     for candidate, entry in row["candidates"].items():
         print(f"  {candidate:<36} {_times_text(entry, floor)}", file=output, flush=True)
 
@@ -422,7 +449,8 @@ def _times_text(entry, floor):
         if mode not in entry:
             continue
         stats = entry[mode]
-        text = f"{mode} {stats['p50'] * 1e3:8.3f} ms [{stats['p20'] * 1e3:.3f} {stats['p80'] * 1e3:.3f}]"
+        spread = " ".join(f"{stats[name] * 1e3:.3f}" for name in ("least", "p20", "p80"))
+        text = f"{mode} {stats['p50'] * 1e3:8.3f} ms [{spread}]"
         if mode != "host":
             text += f" {stats['p50'] / floor['cold' if mode == 'cold' else 'warm']:5.1f}x floor"
         parts.append(text)
