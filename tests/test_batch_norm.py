@@ -63,6 +63,7 @@ def test_any_memory_order_gives_the_same():
         ({"bias": np.zeros(2, np.float32)}, TypeError, "batch_norm: bias is float32 but the input is float64"),
         ({"running_var": None}, ValueError, "give both running_mean and running_var, or neither"),
         ({"eps": 0.0}, ValueError, "batch_norm: eps must be above 0, got 0.0"),
+        ({"momentum": None}, TypeError, "batch_norm: momentum must be a number, got NoneType"),
         ({"momentum": 1.5}, ValueError, r"batch_norm: momentum must lie in \[0, 1\], got 1.5"),
         (
             {"running_mean": None, "running_var": None, "training": False},
@@ -131,7 +132,7 @@ def test_layer_repr_keys_and_bad_settings():
     for settings, message in [
         ({"num_features": 0}, "BatchNorm2d: num_features must be at least 1, got 0"),
         ({"num_features": 3, "eps": 0}, "BatchNorm2d: eps must be above 0"),
-        ({"num_features": 3, "momentum": 2}, r"BatchNorm2d: momentum must lie in \[0, 1\] or be None, got 2"),
+        ({"num_features": 3, "momentum": 2}, r"BatchNorm2d: momentum must lie in \[0, 1\], got 2"),
     ]:
         with pytest.raises(ValueError, match=message):
             nn.BatchNorm2d(**settings)

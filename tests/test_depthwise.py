@@ -38,6 +38,8 @@ def test_any_memory_order_gives_the_same():
 def test_only_the_gradients_needed(needed):
     tensors = [Tensor(array, requires_grad=n) for array, n in zip(_inputs(), needed)]
     y = F.depthwise_conv2d(*tensors)
+    x_kept, weight_kept = (array is not None for array in y.creator.saved)
+    assert (x_kept, weight_kept) == (needed[1], needed[0]), "each gradient needs the other operand only"
     y.backward(Tensor(np.ones(y.shape)))
     assert tuple(t.grad is not None for t in tensors) == needed
 

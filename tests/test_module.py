@@ -130,6 +130,7 @@ def test_forgotten_super_init():
         (lambda net: net.add_module("m", 3), TypeError, "child 'm' must be a Module or None, got int"),
         (lambda net: net.train("yes"), TypeError, r"train\(mode\) takes True or False, got str"),
         (lambda net: net.to(dtype=np.int32), TypeError, "Net.to takes dtype float32 or float64, got int32"),
+        (lambda net: net.load_state_dict([]), TypeError, "Net.load_state_dict takes a mapping .* got list"),
         (lambda net: net.to("gpu"), ValueError, "unknown device 'gpu'"),
         (lambda net: net(1), NotImplementedError, r"Net does not define forward\(\)"),
     ],

@@ -77,8 +77,24 @@ def test_a_state_that_does_not_fit_changes_nothing():
     for state, message in bad:
         with pytest.raises(ValueError, match=f"SGD.load_state_dict: the state does not fit .*{message}"):
             optimizer.load_state_dict(state)
+    with pytest.raises(TypeError, match=r"SGD.load_state_dict takes what state_dict\(\) gave, got list"):
+        optimizer.load_state_dict([])
     for index, entry in optimizer.state_dict()["state"].items():
         np.testing.assert_array_equal(entry["momentum_buffer"], buffers[index]["momentum_buffer"])
+
+
+@pytest.mark.parametrize("build", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_state_follows_a_model_that_changes_dtype(build):
+    layer = nn.Linear(3, 2)
+    optimizer = build(layer.parameters())
+    for dtype in (np.float32, np.float64):
+        layer.to(dtype=dtype)
+        layer.zero_grad()
+        F.cross_entropy(layer(np.ones((1, 3), dtype)), [0]).backward()
+        optimizer.step()
+    assert {array.dtype.name for array in layer.state_dict().values()} == {"float64"}
+    for entry in optimizer.state_dict()["state"].values():
+        assert {value.dtype.name for value in entry.values() if isinstance(value, np.ndarray)} == {"float64"}
 
 
 def test_groups_override_defaults():

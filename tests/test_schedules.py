@@ -45,7 +45,7 @@ def test_warmup_then_another_schedule():
     [
         (lambda: schedules.cosine(0), "cosine schedule: steps must be whole numbers of steps of at least 1, got 0"),
         (lambda: schedules.cosine(2.5), "cosine schedule: steps must be whole"),
-        (lambda: schedules.cosine(5, final=-1), "cosine schedule: final must be a finite number >= 0, got -1"),
+        (lambda: schedules.cosine(5, final=-1), "cosine schedule: final must be a finite number of at least 0, got -1"),
         (lambda: schedules.step(), "step schedule takes either every or milestones"),
         (lambda: schedules.step(2, milestones=[3]), "step schedule takes either every or milestones"),
         (lambda: schedules.step(milestones=[5, 2]), r"step schedule: milestones must increase, got \[5, 2\]"),

@@ -111,9 +111,7 @@ def batch_norm(
         raise ValueError("batch_norm: give both running_mean and running_var, or neither")
     if running_mean is None and not training:
         raise ValueError("batch_norm: running_mean and running_var are needed where training=False, got None")
-    if not eps > 0:
-        raise ValueError(f"batch_norm: eps must be above 0, got {eps}")
-    if not 0 <= momentum <= 1:
-        raise ValueError(f"batch_norm: momentum must lie in [0, 1], got {momentum}")
+    eps = checks.above_zero("batch_norm", "eps", eps)
+    momentum = checks.share("batch_norm", "momentum", momentum)
     running = (a.array if isinstance(a, Tensor) else a for a in (running_mean, running_var))
-    return BatchNormFunction(*running, bool(training), float(momentum), float(eps), bool(relu))(x, weight, bias)
+    return BatchNormFunction(*running, bool(training), momentum, eps, bool(relu))(x, weight, bias)

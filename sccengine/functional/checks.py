@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+import math
+from numbers import Integral, Real
 
 
 def pair(operator, name, value, minimum):
@@ -25,13 +26,43 @@ def positive(operator, name, value):
     return int(value)
 
 
+def number(operator, name, value):
+    """``value`` as a float."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{operator}: {name} must be a number, got {type(value).__name__}")
+    return float(value)
+
+
+def above_zero(operator, name, value):
+    """``value`` as a float above 0."""
+    value = number(operator, name, value)
+    if not value > 0.0:
+        raise ValueError(f"{operator}: {name} must be above 0, got {value}")
+    return value
+
+
+def at_least_zero(operator, name, value):
+    """``value`` as a finite float of at least 0."""
+    value = number(operator, name, value)
+    if not 0.0 <= value < math.inf:
+        raise ValueError(f"{operator}: {name} must be a finite number of at least 0, got {value}")
+    return value
+
+
+def share(operator, name, value):
+    """``value`` as a float in [0, 1]."""
+    value = number(operator, name, value)
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{operator}: {name} must lie in [0, 1], got {value}")
+    return value
+
+
 def fraction(operator, name, value):
     """``value`` as a float in [0, 1)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{operator}: {name} must be a number, got {type(value).__name__}")
+    value = number(operator, name, value)
     if not 0.0 <= value < 1.0:
         raise ValueError(f"{operator}: {name} must be at least 0 and below 1, got {value}")
-    return float(value)
+    return value
 
 
 def floating(operator, x):

@@ -22,13 +22,9 @@ class BatchNorm2d(Module):
 
     def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, relu=False):
         super().__init__()
-        if not eps > 0:
-            raise ValueError(f"BatchNorm2d: eps must be above 0, got {eps}")
-        if momentum is not None and not 0 <= momentum <= 1:
-            raise ValueError(f"BatchNorm2d: momentum must lie in [0, 1] or be None, got {momentum}")
         self.num_features = checks.positive("BatchNorm2d", "num_features", num_features)
-        self.eps = eps
-        self.momentum = momentum
+        self.eps = checks.above_zero("BatchNorm2d", "eps", eps)
+        self.momentum = None if momentum is None else checks.share("BatchNorm2d", "momentum", momentum)
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.relu = relu

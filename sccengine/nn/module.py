@@ -8,6 +8,7 @@ host copies (C-contiguous NumPy arrays, a requirement of safetensors), so saving
 from __future__ import annotations
 
 from collections import namedtuple
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -220,6 +221,9 @@ class Module:
         All problems (missing, unexpected and mis-shaped names) are reported in one RuntimeError, and then nothing has
         been changed. ``strict=False`` accepts missing and unexpected names, never a wrong shape. Returns both lists.
         """
+        if not isinstance(state, Mapping):
+            name = type(self).__name__
+            raise TypeError(f"{name}.load_state_dict takes a mapping of names to arrays, got {type(state).__name__}")
         own = dict(self._state_entries())
         given = {name: _host_array(name, value) for name, value in state.items()}
         missing = [name for name in own if name not in given]

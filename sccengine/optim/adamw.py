@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 from sccengine import backend
-from sccengine.optim.optimizer import Optimizer, check_at_least_zero, like_parameter
+from sccengine.functional import checks
+from sccengine.optim.optimizer import Optimizer, like_parameter
 
 
 class AdamW(Optimizer):
@@ -18,7 +19,8 @@ class AdamW(Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     def check(self, group):
-        check_at_least_zero("AdamW", group, "lr", "eps", "weight_decay")
+        for name in ("lr", "eps", "weight_decay"):
+            checks.at_least_zero("AdamW", name, group[name])
         betas = group["betas"]
         if not isinstance(betas, (tuple, list)) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"AdamW: betas must be two numbers of at least 0 and below 1, got {betas}")

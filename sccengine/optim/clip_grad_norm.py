@@ -6,6 +6,7 @@ import math
 
 from sccengine import backend
 from sccengine.autograd import Tensor
+from sccengine.functional import checks
 from sccengine.optim.optimizer import gradient_of
 
 
@@ -15,8 +16,7 @@ def clip_grad_norm(parameters, max_norm):
     The norm is the root of the sum of squares over all ``parameters`` that have a gradient, added up in float64 in a
     fixed order. A norm that is not finite is returned like any other: check it where that matters.
     """
-    if not max_norm > 0:
-        raise ValueError(f"clip_grad_norm: max_norm must be above 0, got {max_norm}")
+    max_norm = checks.above_zero("clip_grad_norm", "max_norm", max_norm)
     parameters = [parameters] if isinstance(parameters, Tensor) else parameters
     gradients = [gradient_of(p).reshape(-1) for p in parameters if p.grad is not None]
     norm = math.sqrt(sum(backend.kernels_for(g).clip_grad_norm.sum_of_squares(g) for g in gradients))

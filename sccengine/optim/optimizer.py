@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from sccengine import backend
@@ -113,6 +111,8 @@ class Optimizer:
         self.state = loaded
 
     def _checked_groups(self, state):
+        if not isinstance(state, dict):
+            raise TypeError(f"{self._name}.load_state_dict takes what state_dict() gave, got {type(state).__name__}")
         for key in ("state", "param_groups"):
             if key not in state:
                 raise self._misfit(f"it lacks {key!r}")
@@ -169,13 +169,3 @@ def like_parameter(array, parameter):
     if array.dtype == target.dtype and type(array) is type(target):
         return array
     return backend.to_device(array.astype(target.dtype, copy=False), parameter.device)
-
-
-def check_at_least_zero(optimizer, group, *names):
-    """Raise unless the named settings are finite numbers >= 0."""
-    for name in names:
-        value = group[name]
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-            raise TypeError(f"{optimizer}: {name} must be a number, got {type(value).__name__}")
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{optimizer}: {name} must be a finite number of at least 0, got {value}")

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import math
 
+from sccengine.functional import checks
+
 
 def constant(multiplier=1.0):
     """The same multiplier at every step."""
-    multiplier = _check_number("constant", "multiplier", multiplier)
+    multiplier = checks.at_least_zero("constant schedule", "multiplier", multiplier)
     return lambda step: multiplier
 
 
 def cosine(steps, final=0.0):
     """From 1 at step 0 down half a cosine to ``final`` at ``steps`` and after (Loshchilov & Hutter 2017)."""
     steps = _check_steps("cosine", "steps", steps)
-    final = _check_number("cosine", "final", final)
+    final = checks.at_least_zero("cosine schedule", "final", final)
 
     def multiplier(step):
         done = min(step / steps, 1.0)
@@ -32,7 +34,7 @@ def step(every=None, factor=0.1, milestones=None):
     """Multiply by ``factor`` each ``every`` steps, or at each of the ``milestones`` (increasing step numbers)."""
     if (every is None) == (milestones is None):
         raise ValueError(f"step schedule takes either every or milestones, got every={every}, milestones={milestones}")
-    factor = _check_number("step", "factor", factor)
+    factor = checks.at_least_zero("step schedule", "factor", factor)
     if every is not None:
         every = _check_steps("step", "every", every)
         return lambda step: factor ** (step // every)
@@ -49,7 +51,7 @@ def warmup(steps, then=None, start=0.0):
     at the full rate.
     """
     steps = _check_steps("warmup", "steps", steps)
-    start = _check_number("warmup", "start", start)
+    start = checks.at_least_zero("warmup schedule", "start", start)
     then = constant() if then is None else then
     if not callable(then):
         raise TypeError(f"warmup: then must be a schedule (a function of the step), got {type(then).__name__}")
@@ -113,9 +115,3 @@ def _check_steps(schedule, name, value):
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{schedule} schedule: {name} must be whole numbers of steps of at least 1, got {value!r}")
     return value
-
-
-def _check_number(schedule, name, value):
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{schedule} schedule: {name} must be a finite number >= 0, got {value!r}")
-    return float(value)

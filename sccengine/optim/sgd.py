@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 from sccengine import backend
-from sccengine.optim.optimizer import Optimizer, check_at_least_zero, like_parameter
+from sccengine.functional import checks
+from sccengine.optim.optimizer import Optimizer, like_parameter
 
 
 class SGD(Optimizer):
@@ -18,7 +19,8 @@ class SGD(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov})
 
     def check(self, group):
-        check_at_least_zero("SGD", group, "lr", "momentum", "weight_decay")
+        for name in ("lr", "momentum", "weight_decay"):
+            checks.at_least_zero("SGD", name, group[name])
         if group["nesterov"] and group["momentum"] == 0:
             raise ValueError("SGD: nesterov=True needs a momentum above 0")
 
