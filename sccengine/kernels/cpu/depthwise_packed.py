@@ -1,0 +1,160 @@
+"""Depthwise convolution of short batches: a channel is copied, padded, by phase of the stride, then is one long run.
+
+Phase (a, b) of a padded plane holds its rows a, a + sh, a + 2*sh, ... and columns b, b + sw, ...: within a phase a
+strided convolution reads neighbours. With a common row pitch of source and target the plane is a single run; the few
+columns beyond the edge hold sums that nobody reads (for the weight gradient, zeros). Same launchers as ``depthwise``.
+"""
+
+import numpy as np
+from numba import prange
+
+from sccengine.kernels.cpu.compile import jit, parallel_jit
+from sccengine.kernels.cpu.simd import VECTOR_BYTES
+from sccengine.kernels.cpu.taps import sum_lanes, tap_products, weighted_taps
+
+
+@jit
+def _span(first, step, count, size):
+    """The range of i in 0..count for which 0 <= first + i * step < size."""
+    begin = min(count, (max(0, -first) + step - 1) // step)
+    return begin, max(begin, min(count, (size - first + step - 1) // step))
+
+
+@jit
+def _pack(
+    x,  # (planes, H, W, N)
+    plane,
+    top,  # row and column of the plane that come first
+    left,
+    sh,
+    sw,
+    packed,  # (rows, pitch, N), written; zero outside the plane
+):
+    _, height, width, batch = x.shape
+    first_row, end_row = _span(top, sh, packed.shape[0], height)
+    first, end = _span(left, sw, packed.shape[1], width)
+    packed[:] = 0
+    for i in range(first_row, end_row):
+        for n in range(batch):
+            for j in range(first, end):
+                packed[i, j, n] = x[plane, top + i * sh, left + j * sw, n]
+
+
+@jit
+def _unpack(
+    packed,  # (rows, pitch, N)
+    columns,  # of it that count
+    top,  # row and column of the plane that come first
+    left,
+    sh,
+    sw,
+    accumulate,  # add to the plane
+    x,  # (planes, H, W, N), these rows and columns of the plane written
+    plane,
+):
+    _, height, width, batch = x.shape
+    first_row, end_row = _span(top, sh, packed.shape[0], height)
+    first, end = _span(left, sw, columns, width)
+    for i in range(first_row, end_row):
+        for n in range(batch):
+            for j in range(first, end):
+                value = packed[i, j, n]
+                if accumulate:
+                    value += x[plane, top + i * sh, left + j * sw, n]
+                x[plane, top + i * sh, left + j * sw, n] = value
+
+
+@jit
+def _filter_forward(f, x, weight, bias, y, stride, padding):
+    kh, kw = weight.shape[1:]
+    sh, sw = stride
+    filters, outputs, width, batch = y.shape
+    pitch = width + (kw + sw - 1) // sw - 1
+    source = np.empty((outputs + (kh + sh - 1) // sh - 1, pitch, batch), x.dtype)
+    target = np.empty((outputs, pitch, batch), x.dtype)
+    length = ((outputs - 1) * pitch + width) * batch
+    for phase in range(min(sh, kh) * min(sw, kw)):
+        a, b = phase // min(sw, kw), phase % min(sw, kw)
+        _pack(x, f // (filters // x.shape[0]), a - padding[0], b - padding[1], sh, sw, source)
+        weighted_taps(
+            source, 0, (kh - a + sh - 1) // sh, pitch * batch, (kw - b + sw - 1) // sw, batch,
+            weight, (f * kh + a) * kw + b, sh * kw, sw,
+            bias[f], phase > 0, target, 0, length,
+        )  # fmt: skip
+    _unpack(target, width, 0, 0, 1, 1, False, y, f)
+
+
+@jit
+def _channel_gradient(c, dy, weight, dx, stride, padding):
+    kh, kw = weight.shape[1:]
+    sh, sw = stride
+    channels, height, width, batch = dx.shape
+    multiplier = dy.shape[0] // channels
+    above, before = (kh + sh - 1) // sh - 1, (kw + sw - 1) // sw - 1
+    rows, columns = (height + padding[0] + sh - 1) // sh, (width + padding[1] + sw - 1) // sw
+    pitch = columns + before
+    source = np.empty((rows + above, pitch, batch), dy.dtype)
+    target = np.empty((rows, pitch, batch), dy.dtype)
+    for f in range(c * multiplier, (c + 1) * multiplier):
+        _pack(dy, f, -above, -before, 1, 1, source)
+        for phase in range(sh * sw):
+            a, b = phase // sw, phase % sw
+            weighted_taps(
+                source, (above * pitch + before) * batch,
+                max(0, (kh - a + sh - 1) // sh), -pitch * batch, max(0, (kw - b + sw - 1) // sw), -batch,
+                weight, (f * kh + a) * kw + b, sh * kw, sw,
+                dx.dtype.type(0), False, target, 0, ((rows - 1) * pitch + columns) * batch,
+            )  # fmt: skip
+            _unpack(target, columns, a - padding[0], b - padding[1], sh, sw, f > c * multiplier, dx, c)
+
+
+@jit
+def _filter_products(f, dy, x, dweight, stride, padding):
+    kh, kw = dweight.shape[1:]
+    sh, sw = stride
+    filters, outputs, width, batch = dy.shape
+    lanes = VECTOR_BYTES // x.itemsize
+    sums = np.zeros(kh * kw * lanes, x.dtype)
+    pitch = width + (kw + sw - 1) // sw - 1
+    source = np.empty((outputs + (kh + sh - 1) // sh - 1, pitch, batch), x.dtype)
+    other = np.empty((outputs, pitch, batch), x.dtype)
+    _pack(dy, f, 0, 0, 1, 1, other)
+    for phase in range(min(sh, kh) * min(sw, kw)):
+        a, b = phase // min(sw, kw), phase % min(sw, kw)
+        _pack(x, f // (filters // x.shape[0]), a - padding[0], b - padding[1], sh, sw, source)
+        tap_products(
+            source, 0, (kh - a + sh - 1) // sh, pitch * batch, (kw - b + sw - 1) // sw, batch,
+            other, 0, ((outputs - 1) * pitch + width) * batch,
+            sums, a * kw + b, sh * kw, sw,
+        )  # fmt: skip
+    sum_lanes(sums, lanes, dweight, f)
+
+
+@parallel_jit
+def forward(x, weight, bias, y, stride, padding, parallel):
+    if parallel:
+        for f in prange(y.shape[0]):
+            _filter_forward(np.int64(f), x, weight, bias, y, stride, padding)
+    else:
+        for f in range(y.shape[0]):
+            _filter_forward(f, x, weight, bias, y, stride, padding)
+
+
+@parallel_jit
+def backward_input(dy, weight, dx, stride, padding, parallel):
+    if parallel:
+        for c in prange(dx.shape[0]):
+            _channel_gradient(np.int64(c), dy, weight, dx, stride, padding)
+    else:
+        for c in range(dx.shape[0]):
+            _channel_gradient(c, dy, weight, dx, stride, padding)
+
+
+@parallel_jit
+def backward_weight(dy, x, dweight, stride, padding, parallel):
+    if parallel:
+        for f in prange(dy.shape[0]):
+            _filter_products(np.int64(f), dy, x, dweight, stride, padding)
+    else:
+        for f in range(dy.shape[0]):
+            _filter_products(f, dy, x, dweight, stride, padding)
