@@ -54,7 +54,9 @@ class Tensor:
     __slots__ = ("array", "requires_grad", "grad", "creator", "version", "_exposed", "__weakref__")
 
     def __init__(self, array, requires_grad=False, device=None):
-        self._adopt(self._place(_as_array(array), device, backend.rows), requires_grad)
+        given = _as_array(array)
+        self._adopt(self._place(given, device, backend.rows), requires_grad)
+        self._exposed = backend.address(self.array) == backend.address(given)
 
     @staticmethod
     def _place(array, device, arrange):
@@ -74,7 +76,7 @@ class Tensor:
         self.grad = None
         self.creator = creator
         self.version = 0
-        self._exposed = creator is None
+        self._exposed = False  # whether anybody else may hold the storage and write to it
         return self
 
     @classmethod
@@ -176,7 +178,6 @@ class Parameter(Tensor):
     def __init__(self, array, requires_grad=True, device=None):
         array = _as_array(array)
         self._adopt(self._place(array.copy(order="C"), device, backend.contiguous), requires_grad)
-        self._exposed = False
 
 
 class Function:
@@ -292,8 +293,9 @@ def _fingerprint(tensor):
     if not tensor._exposed or tensor.creator is not None or not isinstance(tensor.array, np.ndarray):
         return None
     memory = tensor.array if isinstance(tensor, Parameter) else backend.rows(tensor.array)
-    words = memory.reshape(-1).view(np.uint32 if memory.itemsize % 4 == 0 else np.uint8)
-    return int(words.sum(dtype=np.uint64))
+    octets = memory.reshape(-1).view(np.uint8)
+    whole = len(octets) // 8 * 8
+    return int(octets[:whole].view(np.uint64).sum()), octets[whole:].tobytes()
 
 
 def _first_gradient(tensor, gradient):

@@ -17,6 +17,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from sccengine import memory
+
 
 class SimulatorArray(np.ndarray):
     """A NumPy array on device ``"simulator"``: the type alone tells ``kernels_for`` to run the CUDA kernels."""
@@ -184,6 +186,8 @@ def empty(shape, like, dtype=None):
     dtype = like.dtype if dtype is None else dtype
     if isinstance(like, SimulatorArray):
         return np.empty(shape, dtype).view(SimulatorArray)
+    if isinstance(like, np.ndarray):
+        return memory.empty(shape, dtype)
     return array_module(like).empty(shape, dtype)
 
 

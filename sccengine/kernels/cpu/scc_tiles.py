@@ -27,6 +27,7 @@ from sccengine.kernels.cpu.simd import (
     ROWS,
     VECTOR_BYTES,
     VECTORS,
+    copy_vectors,
     dot_tile,
     outer_tile_1,
     outer_tile_2,
@@ -66,10 +67,13 @@ def _pack_weights(tile, weight, starts, channels, width, transposed, panel, firs
 @jit
 def _pack_row(source, start, count, lanes, packed, at):
     """Copy ``count`` columns of one source row to packed[at:], and zeros up to a whole vector."""
-    for j in range(count):
-        packed[at + j] = source[start + j]
-    for j in range(count, (count + lanes - 1) // lanes * lanes):
-        packed[at + j] = source.dtype.type(0)
+    whole = count // lanes * lanes
+    copy_vectors(source, start, packed, at, count // lanes)
+    if whole < count:
+        for j in range(whole, count):
+            packed[at + j] = source[start + j]
+        for j in range(count, whole + lanes):
+            packed[at + j] = source.dtype.type(0)
 
 
 @jit

@@ -1,4 +1,4 @@
-"""Explicit SIMD: the two microkernels of the channel-window contraction, written as LLVM vector code.
+"""Explicit SIMD: the microkernels of the channel-window contraction, written as LLVM vector code.
 
 ``outer_tile``  a tile of ROWS destination rows times up to VECTORS vectors of columns, kept in registers while one
                 panel row after another is multiplied with a column of packed weights (forward and input gradient):
@@ -9,7 +9,9 @@
 
                     products[c, r] += sum_m a[r, m] * b[c, m]
 
-LLVM's own vectoriser finds neither: it would not keep the tile in registers. Lanes times registers are chosen for the
+``copy_vectors``  a run of whole vectors, three times as fast as the loop that LLVM makes of a Numba assignment loop.
+
+LLVM's own vectoriser finds none of them: it would not keep the tile in registers. Lanes times registers are chosen for the
 host: 32 registers of 64 bytes with AVX-512, 16 of 32 bytes with AVX2, 32 of 16 bytes on ARM.
 """
 
@@ -73,6 +75,25 @@ def _fma(builder, vector):
     suffix = "f32" if isinstance(vector.element, ir.FloatType) else "f64"
     signature = ir.FunctionType(vector, [vector] * 3)
     return cgutils.get_or_insert_function(builder.module, signature, f"llvm.fma.v{vector.count}{suffix}")
+
+
+@intrinsic
+def copy_vectors(typing, source, source_at, target, target_at, count):
+    """Copy ``count`` vectors from source[source_at:] to target[target_at:], both flat."""
+    index = types.int64
+    signature = types.void(source, index, target, index, index)
+
+    def generate(context, builder, signature, args):
+        source, target = (_data(context, builder, signature.args[i], args[i]) for i in (0, 2))
+        _, source_at, _, target_at, count = args
+        vector = _vector_type(signature.args[0])
+        with cgutils.for_range(builder, count) as loop:
+            at = builder.mul(loop.index, _int(vector.count))
+            values = _load(builder, builder.gep(source, [builder.add(source_at, at)]), vector)
+            _store(builder, values, builder.gep(target, [builder.add(target_at, at)]))
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 def _make_outer_tile(vectors):

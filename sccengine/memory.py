@@ -1,0 +1,80 @@
+"""Host memory for arrays, kept when they die and handed out again.
+
+A training step makes the same arrays over and over. Returned to the system and asked for again, every page of them is
+faulted in and zeroed anew, which costs more than many a kernel. A block here goes back to its size class when the
+last view of its array is gone.
+"""
+
+import threading
+
+import numpy as np
+
+# Below this many bytes NumPy's own allocator is as quick.
+_SMALL = 1 << 15
+_ALIGNMENT = 64
+# Kept and used blocks together stay within the most that was ever in use, and a little for blocks of unequal size.
+_SLACK = 1.25
+
+_free = {}  # size class -> list of blocks
+_bytes = {"used": 0, "kept": 0, "peak": 0}
+_lock = threading.RLock()  # a collection may end an array's life within these very functions
+
+
+class _Lease:
+    """What an array's ``base`` points to: gives the block back when the last view dies."""
+
+    __slots__ = ("block", "__array_interface__")
+
+    def __init__(self, block, shape, dtype):
+        self.block = block
+        address = block.__array_interface__["data"][0]
+        data = (address + -address % _ALIGNMENT, False)
+        self.__array_interface__ = {"data": data, "shape": shape, "typestr": dtype.str, "version": 3}
+
+    def __del__(self):
+        _give_back(self.block)
+
+
+def empty(shape, dtype):
+    """An uninitialised C-contiguous array, aligned to 64 bytes where it is large."""
+    dtype = np.dtype(dtype)
+    size = dtype.itemsize
+    for extent in shape:
+        size *= extent
+    if size < _SMALL:
+        return np.empty(shape, dtype)
+    return np.asarray(_Lease(_take(_size_class(size + _ALIGNMENT)), tuple(shape), dtype))
+
+
+def _size_class(size):
+    """``size`` rounded up to an eighth of its power of two, so that nearly equal sizes share blocks."""
+    step = 1 << max(size.bit_length() - 4, 0)
+    return -(-size // step) * step
+
+
+def _take(size):
+    with _lock:
+        _bytes["used"] += size
+        _bytes["peak"] = max(_bytes["peak"], _bytes["used"])
+        blocks = _free.get(size)
+        if blocks:
+            _bytes["kept"] -= size
+            return blocks.pop()
+    return np.empty(size, np.uint8)
+
+
+def _give_back(block, bytes_=_bytes, free=_free, lock=_lock):
+    # The defaults keep alive what a dying interpreter may have cleared already.
+    size = len(block)
+    with lock:
+        bytes_["used"] -= size
+        if bytes_["used"] + bytes_["kept"] + size <= _SLACK * bytes_["peak"]:
+            bytes_["kept"] += size
+            free.setdefault(size, []).append(block)
+
+
+def release():
+    """Return all kept blocks to the system, and forget how much was in use at most."""
+    with _lock:
+        _free.clear()
+        _bytes.update(kept=0, peak=_bytes["used"])
