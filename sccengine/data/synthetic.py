@@ -202,9 +202,11 @@ def _crescent(u, v):
 
 
 def _heart(u, v):
-    # A square and a disc on each of two neighbouring sides, seen from the square's corner.
-    u, v = u + np.float32(0.2), v + np.float32(0.2)
-    return np.minimum(_box(u, v, 0.54, 0.54), np.minimum(_disc(u, v, 0.54, at=0.54), _disc(v, u, 0.54, at=0.54)))
+    # Two discs that touch at the notch, and under the chords from there the wedge whose sides are tangent to them.
+    u = np.abs(u)
+    side = u * np.float32(0.7860) + v * np.float32(0.6182) - np.float32(0.5873)
+    top = u * np.float32(0.3271) - v * np.float32(0.9450) - np.float32(0.3308)
+    return np.minimum(_disc(v, u - np.float32(0.45), 0.45, at=-0.35), np.maximum(side, top))
 
 
 def _stripes(u, v):
