@@ -149,7 +149,7 @@ def _infer_row_backward(c, dy, x, weight, bias, mean, var, dx, dweight, dbias, e
 def _forward_training(x, weight, bias, y, mean, var, eps, relu, parallel):
     if parallel:
         for c in prange(x.shape[0]):
-            _train_row(c, x, weight, bias, y, mean, var, eps, relu)
+            _train_row(np.int64(c), x, weight, bias, y, mean, var, eps, relu)
     else:
         for c in range(x.shape[0]):
             _train_row(c, x, weight, bias, y, mean, var, eps, relu)
@@ -159,7 +159,7 @@ def _forward_training(x, weight, bias, y, mean, var, eps, relu, parallel):
 def _forward_inference(x, weight, bias, mean, var, y, eps, relu, parallel):
     if parallel:
         for c in prange(x.shape[0]):
-            _infer_row(c, x, weight, bias, mean, var, y, eps, relu)
+            _infer_row(np.int64(c), x, weight, bias, mean, var, y, eps, relu)
     else:
         for c in range(x.shape[0]):
             _infer_row(c, x, weight, bias, mean, var, y, eps, relu)
@@ -169,7 +169,7 @@ def _forward_inference(x, weight, bias, mean, var, y, eps, relu, parallel):
 def _backward_training(dy, x, weight, bias, mean, var, dx, dweight, dbias, eps, relu, parallel):
     if parallel:
         for c in prange(x.shape[0]):
-            _train_row_backward(c, dy, x, weight, bias, mean, var, dx, dweight, dbias, eps, relu)
+            _train_row_backward(np.int64(c), dy, x, weight, bias, mean, var, dx, dweight, dbias, eps, relu)
     else:
         for c in range(x.shape[0]):
             _train_row_backward(c, dy, x, weight, bias, mean, var, dx, dweight, dbias, eps, relu)
@@ -179,7 +179,7 @@ def _backward_training(dy, x, weight, bias, mean, var, dx, dweight, dbias, eps, 
 def _backward_inference(dy, x, weight, bias, mean, var, dx, dweight, dbias, eps, relu, parallel):
     if parallel:
         for c in prange(x.shape[0]):
-            _infer_row_backward(c, dy, x, weight, bias, mean, var, dx, dweight, dbias, eps, relu)
+            _infer_row_backward(np.int64(c), dy, x, weight, bias, mean, var, dx, dweight, dbias, eps, relu)
     else:
         for c in range(x.shape[0]):
             _infer_row_backward(c, dy, x, weight, bias, mean, var, dx, dweight, dbias, eps, relu)

@@ -114,6 +114,7 @@ def jit(function):
 def parallel_jit(function):
     """Compile a kernel that holds a ``numba.prange``; the result is called from Python only, one call at a time.
 
+    A prange index is unsigned: give it to helpers as ``np.int64(index)``, or Numba compiles each helper twice.
     The Numba dispatcher stands in ``.dispatcher``.
     """
     dispatcher = _njit(function, parallel=True)

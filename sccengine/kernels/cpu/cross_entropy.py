@@ -55,7 +55,7 @@ def _forward(
 ):
     if parallel:
         for n in prange(labels.size):
-            losses[n] = _column(logits, labels[n], n, probabilities, label_smoothing)
+            losses[n] = _column(logits, labels[n], np.int64(n), probabilities, label_smoothing)
     else:
         for n in range(labels.size):
             losses[n] = _column(logits, labels[n], n, probabilities, label_smoothing)

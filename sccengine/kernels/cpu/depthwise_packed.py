@@ -10,7 +10,7 @@ from numba import prange
 
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
-from sccengine.kernels.cpu.taps import sum_lanes, tap_products, weighted_taps
+from sccengine.kernels.cpu.taps import copy_runs, sum_lanes, tap_products, weighted_taps
 
 
 @jit
@@ -18,6 +18,14 @@ def _span(first, step, count, size):
     """The range of i in 0..count for which 0 <= first + i * step < size."""
     begin = min(count, (max(0, -first) + step - 1) // step)
     return begin, max(begin, min(count, (size - first + step - 1) // step))
+
+
+@jit
+def _runs(pixels, batch, step):
+    """Neighbouring pixels of a row are one run, others as many runs as there are pixels."""
+    if step == 1:
+        return 1, pixels * batch
+    return pixels, batch
 
 
 @jit
@@ -31,13 +39,14 @@ def _pack(
     packed,  # (rows, pitch, N), written; zero outside the plane
 ):
     _, height, width, batch = x.shape
-    first_row, end_row = _span(top, sh, packed.shape[0], height)
-    first, end = _span(left, sw, packed.shape[1], width)
+    rows, pitch, _ = packed.shape
+    first_row, end_row = _span(top, sh, rows, height)
+    first, end = _span(left, sw, pitch, width)
+    count, length = _runs(end - first, batch, sw)
     packed[:] = 0
     for i in range(first_row, end_row):
-        for n in range(batch):
-            for j in range(first, end):
-                packed[i, j, n] = x[plane, top + i * sh, left + j * sw, n]
+        source_at = ((plane * height + top + i * sh) * width + left + first * sw) * batch
+        copy_runs(x, source_at, sw * batch, packed, (i * pitch + first) * batch, batch, count, length, False)
 
 
 @jit
@@ -53,15 +62,13 @@ def _unpack(
     plane,
 ):
     _, height, width, batch = x.shape
-    first_row, end_row = _span(top, sh, packed.shape[0], height)
+    rows, pitch, _ = packed.shape
+    first_row, end_row = _span(top, sh, rows, height)
     first, end = _span(left, sw, columns, width)
+    count, length = _runs(end - first, batch, sw)
     for i in range(first_row, end_row):
-        for n in range(batch):
-            for j in range(first, end):
-                value = packed[i, j, n]
-                if accumulate:
-                    value += x[plane, top + i * sh, left + j * sw, n]
-                x[plane, top + i * sh, left + j * sw, n] = value
+        target_at = ((plane * height + top + i * sh) * width + left + first * sw) * batch
+        copy_runs(packed, (i * pitch + first) * batch, batch, x, target_at, sw * batch, count, length, accumulate)
 
 
 @jit

@@ -1,4 +1,4 @@
-"""Explicit SIMD: the two row kernels of depthwise convolution, for any kernel size and stride, as LLVM vector code.
+"""The row kernels of depthwise convolution, for any kernel size and stride, as explicit LLVM vector code.
 
 A tap is a source run shifted against the target run. The taps of one run form a grid, count_y x count_x, along which
 source and weight offsets advance by constant steps (negative in an input gradient). Arrays are read as flat:
@@ -206,6 +206,47 @@ def _add_products(builder, fma, factors, values, total):
     for v in range(2, len(factors)):
         chains[v % 2] = builder.call(fma, [factors[v], values[v], chains[v % 2]])
     return builder.fadd(total, builder.fadd(*chains))
+
+
+@intrinsic
+def copy_runs(
+    typing,
+    source,  # array
+    source_at,
+    source_step,
+    target,  # array
+    target_at,
+    target_step,
+    count,  # of runs
+    length,  # of a run
+    accumulate,  # bool: add to the target
+):
+    """Copy ``count`` runs of ``length`` numbers, the steps apart."""
+    index = types.int64
+    signature = types.void(source, index, index, target, index, index, index, index, types.boolean)
+
+    def generate(context, builder, signature, args):
+        arguments = list(args)
+        for i in (0, 3):
+            arguments[i] = _data(context, builder, signature.args[i], args[i])
+        _call_outlined(builder, f"sccengine_copy_runs_{signature.args[0].dtype}", _emit_copy_runs, arguments)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _emit_copy_runs(builder, arguments):
+    source, source_at, source_step, target, target_at, target_step, count, length, accumulate = arguments
+    with cgutils.for_range(builder, count) as run:
+        begin = _at(builder, source, source_at, builder.mul(run.index, source_step))
+        end = _at(builder, target, target_at, builder.mul(run.index, target_step))
+        with builder.if_else(accumulate) as (adding, copying):
+            with adding, cgutils.for_range(builder, length) as i:
+                place = _at(builder, end, i.index)
+                value = builder.load(_at(builder, begin, i.index))
+                builder.store(builder.fadd(builder.load(place), value), place)
+            with copying, cgutils.for_range(builder, length) as i:
+                builder.store(builder.load(_at(builder, begin, i.index)), _at(builder, end, i.index))
 
 
 @jit
