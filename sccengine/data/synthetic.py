@@ -5,8 +5,8 @@ small discs lie under it and one more disc may cover a part of it; then comes pi
 shape alone: colour, contrast and clutter tell nothing.
 
 A shape is a signed distance d(u, v), negative inside, in the shape's own coordinates (turned, and scaled so
-that it fits the unit circle). At r pixels to the unit a pixel is covered by clip(1/2 - r d, 0, 1), which
-antialiases the outline.
+that it about fills the unit circle). At r pixels to the unit a pixel is covered by clip(1/2 - r d, 0, 1),
+which antialiases the outline.
 
 The images are the same bits on every machine: random integers come from counter.py, and the drawing uses
 float32 with only those operations that IEEE 754 rounds in one way (+ - * / sqrt, min, max, abs, floor),
@@ -210,7 +210,7 @@ def _heart(u, v):
 
 
 def _stripes(u, v):
-    return np.maximum(_box(u, v, 0.85, 0.85), _bands(u, 0.7))
+    return np.maximum(_box(u, v, 0.95, 0.85), _bands(u, 0.7))
 
 
 def _checkers(u, v):
