@@ -1,0 +1,181 @@
+"""How CPU kernels are compiled and launched: cache folder, Python threads, forks, vectors, thread counts."""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sccengine.kernels.cpu import batch_norm, compile, depthwise, dropout, relu
+
+ARITHMETIC = r"v?f?n?m?(?:add|sub|mul|max|min|cmp|xor)\w*"
+
+
+def python(script, **environment):
+    """Run a script in a fresh process; its standard output."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "SCCENGINE_CACHE_DIR")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**kept, **environment}, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+ADD = """
+import numba, numpy as np
+from sccengine.kernels.cpu import add, compile
+y = np.empty(3, np.float32)
+add.forward(np.ones(3, np.float32), np.ones(3, np.float32), y)
+assert y.tolist() == [2, 2, 2]
+print(compile.cache_folder())
+print(sum(add._forward.dispatcher.stats.cache_hits.values()))
+"""
+
+
+def test_machine_code_is_cached_under_a_hash_of_the_sources(tmp_path):
+    folder, hits = python(ADD, SCCENGINE_CACHE_DIR=str(tmp_path)).split()
+    assert folder == str(tmp_path / compile.source_hash())
+    assert list((tmp_path / compile.source_hash()).rglob("*.nbi"))
+    assert hits == "0"
+    assert python(ADD, SCCENGINE_CACHE_DIR=str(tmp_path)).split()[1] == "1"
+
+
+def test_the_users_own_cache_setting_wins_and_is_left_alone(tmp_path):
+    script = ADD + f"assert numba.config.CACHE_DIR == {str(tmp_path / 'user')!r}"
+    folder = python(script, NUMBA_CACHE_DIR=str(tmp_path / "user"), SCCENGINE_CACHE_DIR=str(tmp_path / "ours"))
+    assert folder.split()[0] == str(tmp_path / "user" / compile.source_hash())
+    assert not (tmp_path / "ours").exists()
+    python(ADD + "assert numba.config.CACHE_DIR == ''", SCCENGINE_CACHE_DIR=str(tmp_path / "ours"))
+
+
+def test_kernels_run_without_a_writable_cache(tmp_path):
+    (tmp_path / "file").write_text("a file is no folder")
+    assert python(ADD, SCCENGINE_CACHE_DIR=str(tmp_path / "file")).split()[0] == "None"
+
+
+def test_an_edited_helper_changes_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "compile.py").write_text("")
+    (tmp_path / "helper.py").write_text("a = 1")
+    monkeypatch.setattr(compile, "__file__", str(tmp_path / "compile.py"))
+    before = compile.source_hash()
+    assert compile.source_hash() == before
+    (tmp_path / "helper.py").write_text("a = 2")
+    assert compile.source_hash() != before
+
+
+THREADS = """
+import threading, numpy as np
+from sccengine.kernels.cpu import add
+a = np.arange(300_000, dtype=np.float32)
+wrong = []
+def work():
+    y = np.empty_like(a)
+    for _ in range(100):
+        y[:] = 0
+        add.forward(a, a, y)
+        if not np.array_equal(y, 2 * a):
+            wrong.append(1)
+threads = [threading.Thread(target=work) for _ in range(3)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+assert not wrong
+"""
+
+
+@pytest.mark.parametrize("layer", ["default", "workqueue"])
+def test_python_threads_may_launch_at_once(layer):
+    python(THREADS, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+def test_a_forked_child_goes_on_computing():
+    script = """
+import os, numpy as np
+from sccengine.kernels.cpu import add
+a = np.arange(300_000, dtype=np.float32)
+y = np.empty_like(a)
+add.forward(a, a, y)
+child = os.fork()
+if child == 0:
+    y[:] = 0
+    add.forward(a, a, y)
+    os._exit(0 if np.array_equal(y, 2 * a) else 1)
+assert os.waitpid(child, 0)[1] == 0
+add.forward(a, a, y)
+"""
+    python(script, NUMBA_NUM_THREADS="2")
+
+
+DIGEST = """
+import hashlib, numpy as np
+from sccengine.kernels.cpu import batch_norm, clip_grad_norm, cross_entropy, depthwise, dropout, rows
+random = np.random.default_rng(0)
+x = random.standard_normal((9, 12, 12, 64)).astype(np.float32)
+flat = x.reshape(9, -1)
+weight = random.standard_normal((9, 3, 3)).astype(np.float32)
+row = [np.ones(9, np.float32) for _ in range(6)]
+y, dx = np.empty_like(x), np.empty_like(x)
+results = [y, dx, *row]
+digest = hashlib.sha256()
+def note():
+    for array in results:
+        digest.update(array.tobytes())
+depthwise.forward(x, weight, None, y, (1, 1), (1, 1))
+depthwise.backward_input(x, weight, dx, (1, 1), (1, 1))
+note()
+depthwise.backward_weight(x, y, weight, (1, 1), (1, 1))
+digest.update(weight.tobytes())
+batch_norm.forward_training(flat, row[0], row[1], y.reshape(9, -1), row[2], row[3], 1e-5, True)
+batch_norm.backward_training(flat, y.reshape(9, -1), *row[:4], dx.reshape(9, -1), row[4], row[5], 1e-5, True)
+note()
+rows.sum_rows(flat, row[0])
+dropout.apply(x.reshape(-1), y.reshape(-1), 0.3, 2**63 + 5)
+note()
+digest.update(repr(clip_grad_norm.sum_of_squares(x.reshape(-1))).encode())
+print(digest.hexdigest())
+"""
+
+
+def test_one_and_two_threads_give_the_same_bits():
+    assert python(DIGEST, NUMBA_NUM_THREADS="1") == python(DIGEST, NUMBA_NUM_THREADS="2")
+
+
+def launch_all():
+    x = np.ones((2, 4, 4, 64), np.float32)
+    weight = np.ones((2, 3, 3), np.float32)
+    y = np.empty_like(x)
+    row = [np.ones(2, np.float32) for _ in range(6)]
+    depthwise.forward(x, weight, None, y, (1, 1), (1, 1))
+    depthwise.backward_weight(x, x, weight, (1, 1), (1, 1))
+    batch_norm.forward_training(x.reshape(2, -1), *row[:2], y.reshape(2, -1), *row[2:4], 1e-5, True)
+    batch_norm.backward_training(
+        x.reshape(2, -1), x.reshape(2, -1), *row[:4], y.reshape(2, -1), *row[4:], 1e-5, True
+    )
+    relu.forward(x.reshape(-1), y.reshape(-1), 6.0)
+    dropout.apply(x.reshape(-1), y.reshape(-1), 0.5, 1)
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="counts x86 vector instructions")
+@pytest.mark.parametrize(
+    "kernel, suffix, least",
+    [
+        (depthwise._forward, "ps", 4),
+        (depthwise._backward_weight, "ps", 4),
+        (batch_norm._forward_training, "pd", 8),
+        (batch_norm._backward_training, "pd", 8),
+        (relu._forward, "ps", 4),
+        (dropout._apply, "(?:ps|q)", 4),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", None),
+)
+def test_hot_loops_hold_vector_instructions(kernel, suffix, least, monkeypatch):
+    launch_all()
+    monkeypatch.setattr(compile, "cache_folder", lambda: None)  # Numba keeps no assembly of cached code
+    fresh = compile.parallel_jit(kernel.dispatcher.py_func)
+    fresh.dispatcher.compile(kernel.dispatcher.signatures[0])
+    assembly = "\n".join(fresh.inspect_asm().values())
+    found = re.findall(rf"^\s+v?p?{ARITHMETIC}{suffix}\s.*%[xyz]mm", assembly, flags=re.MULTILINE)
+    assert len(found) >= least, f"{kernel.__module__}.{kernel.__name__}: {len(found)} vector instructions"
