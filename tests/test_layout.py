@@ -67,6 +67,7 @@ RANKS = {
     "kernels": 2,
     "autograd": 2,
     "backend": 1,
+    "memory": 0,
     "windows": 0,
     "reference": 0,
     "__version__": 0,

@@ -77,101 +77,85 @@ def _pack_row(source, start, count, lanes, packed, at):
 
 
 @jit
-def _contract_group(
-    begin_block,
-    end_block,
-    source,
-    stride,
-    columns,
-    panel,
-    first,
-    length,
-    rows,
-    packed,
-    packed_at,
-    bias,
-    y,
-    y_stride,
-    y_column,
-):
+def _outer_tile(vectors, panel, begin, stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias):
+    if vectors == 3:
+        outer_tile_3(panel, begin, stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias)
+    elif vectors == 2:
+        outer_tile_2(panel, begin, stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias)
+    else:
+        outer_tile_1(panel, begin, stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias)
+
+
+@jit
+def _contract_group(begin_block, end_block, source, columns, panel, first, length, rows, packed, packed_at, bias, y):
     """Blocks of columns, a strip of them at a time: pack the strip's panel, then run the microkernel tile by tile."""
     lanes = VECTOR_BYTES // source.itemsize
-    block_columns = VECTORS * lanes
-    block_size = len(panel) * block_columns
-    strip = min(max(_STRIP_ELEMENTS // block_size, 1), _STRIP_BLOCKS)
-    scratch = np.empty(strip * block_size, source.dtype)
-    spill = np.empty(ROWS * block_columns, source.dtype)
+    width = VECTORS * lanes  # of a block
+    size = len(panel) * width
+    strip = min(max(_STRIP_ELEMENTS // size, 1), _STRIP_BLOCKS)
+    scratch = np.empty(strip * size, source.dtype)
+    spill = np.empty(ROWS * width, source.dtype)
     spill_rows = np.arange(ROWS).astype(np.int32)
     for strip_begin in range(begin_block, end_block, strip):
         strip_end = min(strip_begin + strip, end_block)
         for i in range(len(panel)):
             for block in range(strip_begin, strip_end):
-                column = block * block_columns
-                _pack_row(
-                    source,
-                    np.int64(panel[i]) * stride + column,
-                    min(block_columns, columns - column),
-                    lanes,
-                    scratch,
-                    (block - strip_begin) * block_size + i * block_columns,
-                )
+                start = np.int64(panel[i]) * columns + block * width
+                count = min(width, columns - block * width)
+                _pack_row(source, start, count, lanes, scratch, (block - strip_begin) * size + i * width)
         for tile in range(len(first)):
+            at, depth = packed_at[tile], length[tile]
             for block in range(strip_begin, strip_end):
-                column = block * block_columns
-                count = min(block_columns, columns - column)
+                begin = (block - strip_begin) * size + first[tile] * width
+                column = block * width
+                count = min(width, columns - column)
                 vectors = (count + lanes - 1) // lanes
-                begin = (block - strip_begin) * block_size + first[tile] * block_columns
                 if vectors * lanes == count:
-                    _outer_tile(
-                        vectors,
-                        scratch,
-                        begin,
-                        block_columns,
-                        packed,
-                        packed_at[tile],
-                        length[tile],
+                    target, target_rows, rows_at, row_stride, target_column, offsets = (
                         y,
                         rows,
                         tile * ROWS,
-                        y_stride,
-                        y_column + column,
+                        columns,
+                        column,
                         bias,
                     )
-                    continue
-                # The last columns fill no whole vector: compute them aside and copy what belongs to y.
+                else:
+                    # The last columns fill no whole vector: compute them aside and copy what belongs to y.
+                    target, target_rows, rows_at, row_stride, target_column, offsets = (
+                        spill,
+                        spill_rows,
+                        0,
+                        width,
+                        0,
+                        bias[:0],
+                    )
                 _outer_tile(
                     vectors,
                     scratch,
                     begin,
-                    block_columns,
+                    width,
                     packed,
-                    packed_at[tile],
-                    length[tile],
-                    spill,
-                    spill_rows,
-                    0,
-                    block_columns,
-                    0,
-                    bias[:0],
+                    at,
+                    depth,
+                    target,
+                    target_rows,
+                    rows_at,
+                    row_stride,
+                    target_column,
+                    offsets,
                 )
-                for r in range(ROWS):
-                    row = np.int64(rows[tile * ROWS + r])
-                    if row >= 0:
-                        offset = bias[row] if len(bias) else source.dtype.type(0)
-                        for j in range(count):
-                            y[row * y_stride + y_column + column + j] = spill[r * block_columns + j] + offset
+                if vectors * lanes != count:
+                    _copy_spill(spill, width, count, rows, tile * ROWS, bias, y, columns, column)
 
 
 @jit
-def _outer_tile(
-    vectors, panel, begin, panel_stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias
-):
-    if vectors == 3:
-        outer_tile_3(panel, begin, panel_stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias)
-    elif vectors == 2:
-        outer_tile_2(panel, begin, panel_stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias)
-    else:
-        outer_tile_1(panel, begin, panel_stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias)
+def _copy_spill(spill, width, count, rows, rows_at, bias, y, columns, column):
+    for r in range(ROWS):
+        row = np.int64(rows[rows_at + r])
+        if row >= 0:
+            offset = bias[row] if len(bias) else y.dtype.type(0)
+            for j in range(count):
+                y[row * columns + column + j] = spill[r * width + j] + offset
 
 
 @jit
@@ -184,84 +168,40 @@ def _packed_offsets(length, unit):
 
 
 @parallel_jit
-def _contract_parallel(
-    groups,
-    source,
-    stride,
-    columns,
-    weight,
-    starts,
-    channels,
-    width,
+def _contract(
+    groups,  # of columns, one a thread: 1 runs on the calling thread
+    source,  # (S, M) flat
+    columns,  # M
+    weight,  # (O, K) flat
+    starts,  # (O,)
+    channels,  # C
+    width,  # K
     transposed,
-    panel,
-    first,
-    length,
-    rows,
-    bias,
-    y,
-    y_stride,
-    y_column,
+    panel,  # the Tiles: source rows as read,
+    first,  # (T,) where each tile reads,
+    length,  # (T,) how many,
+    rows,  # (T, ROWS) flat, and what it writes
+    bias,  # (R,) or empty
+    y,  # (R, M) flat
 ):
     packed_at = _packed_offsets(length, 1)
     packed = np.empty(packed_at[-1], source.dtype)
-    for tile in prange(len(first)):
-        _pack_weights(
-            tile, weight, starts, channels, width, transposed, panel, first, length, rows, packed, packed_at[tile]
-        )
     block_columns = VECTORS * (VECTOR_BYTES // source.itemsize)
     blocks = (columns + block_columns - 1) // block_columns
-    for group in prange(groups):
-        _contract_group(
-            group * blocks // groups,
-            (group + 1) * blocks // groups,
-            source,
-            stride,
-            columns,
-            panel,
-            first,
-            length,
-            rows,
-            packed,
-            packed_at,
-            bias,
-            y,
-            y_stride,
-            y_column,
-        )
-
-
-@jit
-def _contract_serial(
-    groups,
-    source,
-    stride,
-    columns,
-    weight,
-    starts,
-    channels,
-    width,
-    transposed,
-    panel,
-    first,
-    length,
-    rows,
-    bias,
-    y,
-    y_stride,
-    y_column,
-):
-    packed_at = _packed_offsets(length, 1)
-    packed = np.empty(packed_at[-1], source.dtype)
-    for tile in range(len(first)):
-        _pack_weights(
-            tile, weight, starts, channels, width, transposed, panel, first, length, rows, packed, packed_at[tile]
-        )
-    block_columns = VECTORS * (VECTOR_BYTES // source.itemsize)
-    blocks = (columns + block_columns - 1) // block_columns
-    _contract_group(
-        0, blocks, source, stride, columns, panel, first, length, rows, packed, packed_at, bias, y, y_stride, y_column
-    )
+    if groups > 1:
+        for tile in prange(len(first)):
+            _pack_weights(
+                tile, weight, starts, channels, width, transposed, panel, first, length, rows, packed, packed_at[tile]
+            )
+        for group in prange(groups):
+            begin, end = group * blocks // groups, (group + 1) * blocks // groups
+            _contract_group(begin, end, source, columns, panel, first, length, rows, packed, packed_at, bias, y)
+    else:
+        for tile in range(len(first)):
+            _pack_weights(
+                tile, weight, starts, channels, width, transposed, panel, first, length, rows, packed, packed_at[tile]
+            )
+        _contract_group(0, blocks, source, columns, panel, first, length, rows, packed, packed_at, bias, y)
 
 
 @jit
@@ -315,43 +255,32 @@ def _weight_group(begin_tile, end_tile, dy, x, columns, starts, channels, width,
 
 
 @parallel_jit
-def _weight_parallel(groups, dy, x, columns, starts, channels, width, panel, first, length, rows, dweight):
-    for group in prange(groups):
-        _weight_group(
-            group * len(first) // groups,
-            (group + 1) * len(first) // groups,
-            dy,
-            x,
-            columns,
-            starts,
-            channels,
-            width,
-            panel,
-            first,
-            length,
-            rows,
-            dweight,
-        )
+def _contract_weight(groups, dy, x, columns, starts, channels, width, panel, first, length, rows, dweight):
+    tiles = len(first)
+    if groups > 1:
+        for group in prange(groups):
+            begin, end = group * tiles // groups, (group + 1) * tiles // groups
+            _weight_group(begin, end, dy, x, columns, starts, channels, width, panel, first, length, rows, dweight)
+    else:
+        _weight_group(0, tiles, dy, x, columns, starts, channels, width, panel, first, length, rows, dweight)
 
 
 def contract(x, weight, bias, y, windows):
     """y (O, M) from x (C, M), weight (O, K) and bias (O,) or None."""
-    _contract(x, weight, bias, y, windows, windows.tiles(ROWS), False)
+    _run(x, weight, bias, y, windows, windows.tiles(ROWS), False)
 
 
 def contract_transposed(dy, weight, dx, windows):
     """dx (C, M) from dy (O, M) and weight (O, K)."""
-    _contract(dy, weight, None, dx, windows, windows.transposed_tiles(ROWS), True)
+    _run(dy, weight, None, dx, windows, windows.transposed_tiles(ROWS), True)
 
 
-def _contract(source, weight, bias, y, windows, tiles, transposed):
+def _run(source, weight, bias, y, windows, tiles, transposed):
     columns = source.shape[1]
     weight = weight.reshape(-1)
-    run = _contract_parallel if tiles.reads * ROWS * columns >= _PARALLEL_MACS else _contract_serial
-    run(
-        get_num_threads(),
+    _contract(
+        _groups(tiles, columns),
         source.reshape(-1),
-        columns,
         columns,
         weight,
         windows.starts,
@@ -364,8 +293,6 @@ def _contract(source, weight, bias, y, windows, tiles, transposed):
         tiles.rows.reshape(-1),
         weight[:0] if bias is None else bias,
         y.reshape(-1),
-        columns,
-        0,
     )
 
 
@@ -373,7 +300,8 @@ def contract_weight(dy, x, dweight, windows):
     """dweight (O, K) = the entries of dy x^T inside the windows; dy (O, M), x (C, M)."""
     tiles = windows.tiles(ROWS)
     columns = x.shape[1]
-    arguments = (
+    _contract_weight(
+        min(_groups(tiles, columns), tiles.count),
         dy.reshape(-1),
         x.reshape(-1),
         columns,
@@ -386,7 +314,7 @@ def contract_weight(dy, x, dweight, windows):
         tiles.rows.reshape(-1),
         dweight.reshape(-1),
     )
-    if tiles.reads * ROWS * columns >= _PARALLEL_MACS:
-        _weight_parallel(min(get_num_threads(), tiles.count), *arguments)
-    else:
-        _weight_group(0, tiles.count, *arguments)
+
+
+def _groups(tiles, columns):
+    return get_num_threads() if tiles.reads * ROWS * columns >= _PARALLEL_MACS else 1

@@ -11,8 +11,8 @@
 
 ``copy_vectors``  a run of whole vectors, three times as fast as the loop that LLVM makes of a Numba assignment loop.
 
-LLVM's own vectoriser finds none of them: it would not keep the tile in registers. Lanes times registers are chosen for the
-host: 32 registers of 64 bytes with AVX-512, 16 of 32 bytes with AVX2, 32 of 16 bytes on ARM.
+LLVM's own vectoriser finds none of them: it would not keep the tile in registers. Lanes times registers are chosen for
+the host: 32 registers of 64 bytes with AVX-512, 16 of 32 bytes with AVX2, 32 of 16 bytes on ARM.
 """
 
 import llvmlite.binding as llvm
