@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -58,6 +60,17 @@ def test_a_state_comes_back_to_the_bit(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+def test_equal_states_make_equal_files_in_every_process(tmp_path):
+    program = (
+        "import sys, numpy as np; from sccengine.training.checkpoint import save_weights;"
+        "save_weights(sys.argv[1], {'b': np.ones(3), 'a': np.zeros((2, 2))}, {'epoch': 3, 'text': 'x'})"
+    )
+    files = [tmp_path / name for name in "abc"]
+    for file in files:
+        subprocess.run([sys.executable, "-c", program, str(file)], check=True)
+    assert len({file.read_bytes() for file in files}) == 1
+
+
 def test_keys_that_look_alike_do_not_collide():
     value = {"a": {"b/c": np.zeros(1), "b": {"c": np.ones(1)}}, "$array": np.full(1, 2.0), 1: 3, "1": 4}
     tree, arrays = pack(value)
@@ -85,7 +98,7 @@ def test_weights_of_another_program_can_be_read_and_a_checkpoint_is_not_mistaken
     weights, extra = load_weights(tmp_path / "foreign.safetensors")
     assert list(weights) == ["w"] and extra == {}
     path = CheckpointFolder(tmp_path).save(1, state())
-    with pytest.raises(CheckpointError, match="not weights"):
+    with pytest.raises(CheckpointError, match="expected .sccengine weights 1., found .sccengine checkpoint 1."):
         load_weights(path)
     with pytest.raises(CheckpointError, match="no such file"):
         load_weights(tmp_path / "absent")

@@ -35,7 +35,7 @@ _recipe_options = together(
     click.option("--dataset", default="digits", show_default=True, help=f"One of {', '.join(data.NAMES)}."),
     data_dir_option,
     click.option("--augment/--no-augment", default=True, show_default=True, help="Vary the training images at random."),
-    click.option("--epochs", type=click.IntRange(min=1), metavar="N", default=30, show_default=True),
+    click.option("--epochs", type=click.IntRange(min=1), metavar="N", default=60, show_default=True),
     click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=32, show_default=True),
     click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="sgd", show_default=True),
     click.option(
@@ -108,7 +108,7 @@ def train(ctx, out, resume, data_dir, device, epochs, checkpoint_steps, checkpoi
       sccengine train
       sccengine train --out runs/narrow --groups 4 --overlap 0.33 --width 0.5
       sccengine train --out runs/narrow --resume
-      sccengine train --scheme dw+pw --epochs 60 --seed 1
+      sccengine train --scheme dw+pw --epochs 100 --seed 1
       sccengine train --dataset cifar10 --data-dir ~/data --batch-size 128 --label-smoothing 0
     """
     if out is None:

@@ -1,12 +1,13 @@
 """Checkpoints and weights: one self-checking safetensors file each, written atomically.
 
-A file holds named arrays and, in the safetensors header, three strings:
+A file holds named arrays and, in the safetensors header under "sccengine", one JSON object:
 
     format   "sccengine checkpoint 1" or "sccengine weights 1"
-    state    JSON: everything that is not an array (optimizer settings, loader position, random state, history ...)
+    state    everything that is not an array (optimizer settings, loader position, random state, history ...)
     sha256   a digest over the state and over every array's name, dtype, shape and bytes
 
-so a file that was cut short, overwritten or altered by one bit is recognised, whoever copied it. There is no pickle.
+so a file that was cut short, overwritten or altered by one bit is recognised, whoever copied it. Equal contents give
+equal files, byte for byte. There is no pickle.
 
 A state is any nesting of dicts, lists, tuples, numbers, strings, None and NumPy arrays: `pack` moves the arrays out
 and leaves {"$array": key} in their place, `unpack` puts them back.
@@ -26,6 +27,7 @@ from .files import remove_if_there, remove_temporaries, write_atomically
 
 CHECKPOINT_FORMAT = "sccengine checkpoint 1"
 WEIGHTS_FORMAT = "sccengine weights 1"
+_RECORD = "sccengine"
 _NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -88,33 +90,31 @@ class CheckpointFolder:
 def save_weights(path, weights, state=None):
     """Write a state dict (name -> array) as an ordinary safetensors file, readable by any safetensors reader."""
     try:
-        _write(path, WEIGHTS_FORMAT, dict(weights), json.dumps(state or {}))
+        _write(path, WEIGHTS_FORMAT, dict(weights), state or {})
     except OSError as error:
         raise CheckpointError(error.strerror or str(error)) from error
 
 
 def load_weights(path):
     """(name -> array, state) of a file that `save_weights` wrote, or of any safetensors file (state is then {})."""
-    arrays, header = _read(path)
-    if header.get("format") == WEIGHTS_FORMAT:
-        return arrays, json.loads(header["state"])
-    if "format" in header and header["format"].startswith("sccengine"):
-        raise CheckpointError(f"{path}: holds {header['format']!r}, not weights ({WEIGHTS_FORMAT!r})")
-    return arrays, {}
+    arrays, record = _read(path)
+    if record is None:
+        return arrays, {}
+    _expect(path, record, WEIGHTS_FORMAT)
+    return arrays, record["state"]
 
 
 def write_file(path, kind, state):
     """Write any `state` (see the module's text) to `path`, atomically."""
     tree, arrays = pack(state)
-    _write(path, kind, arrays, json.dumps(tree))
+    _write(path, kind, arrays, tree)
 
 
 def read_file(path, kind):
     """The state that `write_file` wrote. Raises CheckpointError that names the file and what is wrong with it."""
-    arrays, header = _read(path)
-    if header.get("format") != kind:
-        raise CheckpointError(f"{path}: expected {kind!r}, found {header.get('format', 'no format')!r}")
-    return unpack(json.loads(header["state"]), arrays)
+    arrays, record = _read(path)
+    _expect(path, record or {}, kind)
+    return unpack(record["state"], arrays)
 
 
 def pack(state):
@@ -166,29 +166,40 @@ def _write(path, kind, arrays, state):
 
     # safetensors writes the memory behind an array, not its elements: a strided one would be saved wrong.
     arrays = {name: np.array(array, order="C", copy=None) for name, array in arrays.items()}
-    header = {"format": kind, "state": state, "sha256": _digest(arrays, state)}
-    write_atomically(path, save(arrays, metadata=header))
+    record = {"format": kind, "state": state, "sha256": _digest(arrays, state)}
+    # One entry: safetensors writes several in an order that changes from process to process.
+    write_atomically(path, save(arrays, metadata={_RECORD: json.dumps(record)}))
 
 
 def _read(path):
-    """(arrays, header strings), checked against the digest where the file carries one."""
+    """(arrays, record), checked against the record's digest; None as the record of another program's file."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
         with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
+            record = (file.metadata() or {}).get(_RECORD)
             arrays = {name: file.get_tensor(name) for name in file.keys()}
+        if record is None:
+            return arrays, None
+        record = json.loads(record)
+        whole = record["sha256"] == _digest(arrays, record["state"])
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: damaged or no safetensors file ({error})") from error
-    if "sha256" in header and header["sha256"] != _digest(arrays, header.get("state", "")):
+    if not whole:
         raise CheckpointError(f"{path}: damaged (its contents do not match its checksum)")
-    return arrays, header
+    return arrays, record
+
+
+def _expect(path, record, kind):
+    found = record.get("format", "a file of another program")
+    if found != kind:
+        raise CheckpointError(f"{path}: expected {kind!r}, found {found!r}")
 
 
 def _digest(arrays, state):
-    digest = hashlib.sha256(state.encode())
+    digest = hashlib.sha256(json.dumps(state).encode())
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())

@@ -21,6 +21,7 @@ import numpy as np
 import sccengine.functional as F
 from sccengine import backend
 from sccengine.autograd import Tensor
+from sccengine.data import batch_last
 from sccengine.optim.schedules import Scheduler, constant
 
 from .diagnosis import find_non_finite, first_bad_array
@@ -144,7 +145,9 @@ class Trainer:
         """
         images = np.asarray(images)
         if images.dtype == np.uint8:
-            images = (self.test_loader or self.train_loader).transforms(images)
+            if self.test_loader is None:
+                raise ValueError("predict: uint8 images need a test_loader, whose transforms prepare them")
+            images = batch_last(self.test_loader.transforms(images))
         return predict(self.model, images)
 
     def load_best(self):
