@@ -1,4 +1,4 @@
-"""The run that test_resume.py kills: ``python -m tests.resume_job FOLDER``, slowed down so that a kill finds it at work."""
+"""The run that test_resume.py kills: ``python -m tests.resume_job FOLDER``, slowed down to be found at work."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""A training run small enough for tests: 64 random images, a network of one hidden layer, about a millisecond a step."""
+"""A training run small enough for tests: 64 images, a network of one hidden layer, about a millisecond a step."""
 
 import numpy as np
 

@@ -174,12 +174,10 @@ def _refuse_contradictions(ctx, given, options, saved, directory):
 def _build(options, epochs, data_dir, device, **settings):
     """The Trainer of a run with these options; `settings` go to it as they are."""
     with usage_errors():
-        device = backend.resolve_device(device)
         train_set, test_set = data.load(options["dataset"], data_dir)
     config = {
         "options": options,
         "data": describe_data(options["dataset"], train_set),
-        "environment": {"device": device, "data_dir": data_dir and str(data_dir)},
     }
     config["model"] = {
         "name": options["model"],
@@ -193,7 +191,9 @@ def _build(options, epochs, data_dir, device, **settings):
     backend.set_seed(options["seed"])
     with usage_errors():
         model = build_model(config)
+        device = backend.resolve_device(device)
     model.to(device)
+    config["environment"] = {"device": device, "data_dir": data_dir and str(data_dir)}
     train_loader = build_train_loader(config, train_set)
     test_loader = build_test_loader(config, test_set)
     return Trainer(

@@ -17,8 +17,6 @@ def load_trained(path, weights, device):
 
     Raises RunDirectoryError or CheckpointError that names the file and what is wrong with it.
     """
-    with usage_errors():
-        device = backend.resolve_device(device)
     directory = RunDirectory(path)
     config = directory.read_config()
     missing = [section for section in ("model", "data", "options") if section not in config]
@@ -32,4 +30,6 @@ def load_trained(path, weights, device):
         model.load_state_dict(load_weights(file)[0])
     except (KeyError, TypeError, ValueError) as error:
         raise RunDirectoryError(f"{directory.config}: does not describe a model ({error})") from error
+    with usage_errors():
+        device = backend.resolve_device(device)
     return model.to(device), config
