@@ -1,0 +1,101 @@
+"""Every notebook runs from top to bottom, and is committed without outputs."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import sccengine
+
+NOTEBOOKS = sorted(Path(__file__).resolve().parents[1].glob("notebooks/*.ipynb"))
+KERNEL = "running-python"
+CELL_SECONDS = 400  # a first run compiles kernels, on a machine that may be busy
+
+pytestmark = pytest.mark.notebook
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@pytest.fixture
+def kernel(tmp_path, monkeypatch):
+    """The name of a Jupyter kernel of the running Python, which imports the sccengine that this test imports.
+
+    Whatever kernels, settings and start-up files the user has are out of sight, and all that Jupyter writes is
+    in ``tmp_path``.
+    """
+    pytest.importorskip("ipykernel", reason='needs ipykernel: pip install "sccengine[test]"')
+    folder = tmp_path / "jupyter" / "kernels" / KERNEL
+    folder.mkdir(parents=True)
+    search = [str(Path(sccengine.__file__).parents[1]), os.environ.get("PYTHONPATH")]
+    specification = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": KERNEL,
+        "language": "python",
+        "env": {"PYTHONPATH": os.pathsep.join(filter(None, search))},
+    }
+    (folder / "kernel.json").write_text(json.dumps(specification), encoding="utf-8")
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    for variable in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    return KERNEL
+
+
+def execute(path, kernel, folder):
+    """The notebook at ``path`` with its outputs, run on a copy in ``folder``; raises where a cell does."""
+    nbclient = pytest.importorskip("nbclient", reason='needs nbclient: pip install "sccengine[test]"')
+    import nbformat
+
+    folder.mkdir()
+    notebook = nbformat.read(shutil.copy(path, folder), as_version=4)
+    nbformat.validate(notebook)
+    resources = {"metadata": {"path": str(folder)}}
+    client = nbclient.NotebookClient(
+        notebook, timeout=CELL_SECONDS, startup_timeout=120, kernel_name=kernel, resources=resources
+    )
+    return client.execute()
+
+
+def code_cells(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_notebooks_are_numbered_from_00():
+    assert NOTEBOOKS, "no notebooks found"
+    numbers = [re.fullmatch(r"(\d\d)_[a-z0-9_]+", path.stem) for path in NOTEBOOKS]
+    assert all(numbers), f"a notebook is called NN_name: {[path.name for path in NOTEBOOKS]}"
+    assert [int(number[1]) for number in numbers] == list(range(len(NOTEBOOKS)))
+
+
+@each_notebook
+def test_a_notebook_is_committed_without_outputs(path):
+    for number, cell in enumerate(code_cells(path), 1):
+        left = {"outputs": cell["outputs"], "execution_count": cell["execution_count"]}
+        assert left == {"outputs": [], "execution_count": None}, f"strip code cell {number} of {path.name}"
+        assert "execution" not in cell["metadata"], f"code cell {number} of {path.name} holds the times of a run"
+
+
+@pytest.mark.slow
+@each_notebook
+def test_a_notebook_runs_and_shows_its_pictures(path, kernel, tmp_path):
+    before = path.read_bytes()
+    executed = execute(path, kernel, tmp_path / "run")
+    shown = [output.data for cell in executed.cells for output in cell.get("outputs", ()) if "data" in output]
+    figures = [data for data in shown if data.get("text/plain", "").startswith("<Figure")]
+    assert all("image/png" in data for data in figures)
+    assert len(figures) >= sum("".join(cell["source"]).count("plt.show()") for cell in code_cells(path))
+    assert path.read_bytes() == before
+
+
+def test_a_failing_cell_fails_the_run(kernel, tmp_path):
+    nbclient = pytest.importorskip("nbclient", reason='needs nbclient: pip install "sccengine[test]"')
+    from nbformat import v4, write
+
+    path = tmp_path / "wrong.ipynb"
+    write(v4.new_notebook(cells=[v4.new_code_cell("import sccengine"), v4.new_code_cell("assert 1 == 2")]), path)
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="assert 1 == 2"):
+        execute(path, kernel, tmp_path / "run")
