@@ -187,8 +187,8 @@ class Trainer:
             if self.schedule(step) != multiplier:
                 raise RunDirectoryError(
                     f"at step {step}, this run of {self._planned} epochs has {multiplier:.6g} of the base learning "
-                    f"rate, but the schedule for {epochs} epochs gives {self.schedule(step):.6g}: a run can be extended "
-                    f"only under a schedule that does not depend on its length (constant, step)"
+                    f"rate, but the schedule for {epochs} epochs gives {self.schedule(step):.6g}: a run can be "
+                    f"extended only under a schedule that does not depend on its length (constant, step)"
                 )
         if epochs > self._planned and self.finished == "epochs":
             self.finished = None
