@@ -56,7 +56,7 @@ class Tensor:
     def __init__(self, array, requires_grad=False, device=None):
         given = _as_array(array)
         self._adopt(self._place(given, device, backend.rows), requires_grad)
-        self._exposed = backend.address(self.array) == backend.address(given)
+        self._exposed = backend.owner(self.array) is backend.owner(given)
 
     @staticmethod
     def _place(array, device, arrange):
@@ -223,11 +223,11 @@ class Function:
             )
 
     def _watch_saved(self):
-        kept = {backend.address(array) for array in self.saved if array is not None}
+        kept = {id(backend.owner(array)) for array in self.saved if array is not None}
         self._watched = [
             (position, tensor.version, _fingerprint(tensor))
             for position, tensor in enumerate(self.inputs)
-            if tensor is not None and backend.address(tensor.array) in kept
+            if tensor is not None and id(backend.owner(tensor.array)) in kept
         ]
 
     def check(self):
@@ -357,7 +357,7 @@ def _nodes(first):
 def _gradients(node, dy):
     """The node's gradients, checked, and none of them sharing memory with dy or another where a leaf will own it."""
     gradients = node.backward(dy)
-    taken = {backend.address(dy)}
+    taken = {id(backend.owner(dy))}
     checked = []
     for tensor, needed, gradient in zip(node.inputs, node.needs_gradient, gradients, strict=True):
         if not needed:
@@ -368,9 +368,10 @@ def _gradients(node, dy):
             raise RuntimeError(
                 f"{type(node).__name__}.backward gave {found} for an input of {tensor.shape} {tensor.dtype}"
             )
-        if tensor.creator is None and backend.address(gradient) in taken:
-            gradient = gradient.copy(order="K") if isinstance(gradient, np.ndarray) else gradient + 0
-        taken.add(backend.address(gradient))
+        if tensor.creator is None:
+            if id(backend.owner(gradient)) in taken:
+                gradient = gradient.copy(order="K") if isinstance(gradient, np.ndarray) else gradient + 0
+            taken.add(id(backend.owner(gradient)))
         checked.append(gradient)
     return checked
 

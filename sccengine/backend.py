@@ -13,7 +13,7 @@ import hashlib
 import importlib
 import os
 import sys
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class SimulatorArray(np.ndarray):
 # --- devices ------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
+@cache
 def cuda_problem():
     """None where CUDA can be used, else one sentence on what is missing. Probed once."""
     if _simulating():
@@ -95,7 +95,7 @@ def resolve_device(device):
     return f"cuda:{index}"
 
 
-@lru_cache(maxsize=1)
+@cache
 def _automatic_device():
     problem = cuda_problem()
     device = "cpu" if problem else resolve_device("cuda")
@@ -126,7 +126,12 @@ def is_device_array(value):
 def kernels_for(array):
     """The kernel package for an array: every operator's launchers as attributes (``kernels_for(x).scc.forward``)."""
     on_host = isinstance(array, np.ndarray) and not isinstance(array, SimulatorArray)
-    return importlib.import_module("sccengine.kernels.cpu" if on_host else "sccengine.kernels.cuda")
+    return _kernel_package("cpu" if on_host else "cuda")
+
+
+@cache
+def _kernel_package(name):
+    return importlib.import_module(f"sccengine.kernels.{name}")
 
 
 def to_device(array, device):
@@ -198,9 +203,13 @@ def zeros(shape, like, dtype=None):
     return array
 
 
-def address(array):
-    """The address of an array's first element: equal for an array and its transposed or reshaped views."""
-    return array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data.ptr
+def owner(array):
+    """What owns an array's memory, of which the array may be a view: the same object for all views of it."""
+    base = array.base
+    while base is not None:
+        array = base
+        base = getattr(array, "base", None)
+    return array
 
 
 # --- randomness ---------------------------------------------------------------------------------------------------

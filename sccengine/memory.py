@@ -9,13 +9,13 @@ import threading
 
 import numpy as np
 
-# Below this many bytes NumPy's own allocator is as quick.
-_SMALL = 1 << 15
+# Below this many bytes the C library keeps freed memory by itself.
+_SMALL = 1 << 17
 _ALIGNMENT = 64
 # Kept and used blocks together stay within the most that was ever in use, and a little for blocks of unequal size.
 _SLACK = 1.25
 
-_free = {}  # size class -> list of blocks
+_free = {}  # size class -> list of (block, its first aligned address)
 _bytes = {"used": 0, "kept": 0, "peak": 0}
 _lock = threading.RLock()  # a collection may end an array's life within these very functions
 
@@ -23,16 +23,14 @@ _lock = threading.RLock()  # a collection may end an array's life within these v
 class _Lease:
     """What an array's ``base`` points to: gives the block back when the last view dies."""
 
-    __slots__ = ("block", "__array_interface__")
+    __slots__ = ("entry", "__array_interface__")
 
-    def __init__(self, block, shape, dtype):
-        self.block = block
-        address = block.__array_interface__["data"][0]
-        data = (address + -address % _ALIGNMENT, False)
-        self.__array_interface__ = {"data": data, "shape": shape, "typestr": dtype.str, "version": 3}
+    def __init__(self, entry, shape, dtype):
+        self.entry = entry
+        self.__array_interface__ = {"data": (entry[1], False), "shape": shape, "typestr": dtype.str, "version": 3}
 
     def __del__(self):
-        _give_back(self.block)
+        _give_back(self.entry)
 
 
 def empty(shape, dtype):
@@ -56,21 +54,23 @@ def _take(size):
     with _lock:
         _bytes["used"] += size
         _bytes["peak"] = max(_bytes["peak"], _bytes["used"])
-        blocks = _free.get(size)
-        if blocks:
+        entries = _free.get(size)
+        if entries:
             _bytes["kept"] -= size
-            return blocks.pop()
-    return np.empty(size, np.uint8)
+            return entries.pop()
+    block = np.empty(size, np.uint8)
+    address = block.__array_interface__["data"][0]
+    return block, address + -address % _ALIGNMENT
 
 
-def _give_back(block, bytes_=_bytes, free=_free, lock=_lock):
+def _give_back(entry, bytes_=_bytes, free=_free, lock=_lock):
     # The defaults keep alive what a dying interpreter may have cleared already.
-    size = len(block)
+    size = len(entry[0])
     with lock:
         bytes_["used"] -= size
         if bytes_["used"] + bytes_["kept"] + size <= _SLACK * bytes_["peak"]:
             bytes_["kept"] += size
-            free.setdefault(size, []).append(block)
+            free.setdefault(size, []).append(entry)
 
 
 def release():

@@ -1,8 +1,8 @@
 """AdamW (Loshchilov and Hutter 2019) with decoupled weight decay, PyTorch's rule, in place on flat arrays:
 
-    parameter *= 1 - lr * weight_decay
-    m = beta1 * m + (1 - beta1) * g          v = beta2 * v + (1 - beta2) * g**2
-    parameter -= lr / (1 - beta1**step) * m / (sqrt(v / (1 - beta2**step)) + eps)
+parameter *= 1 - lr * weight_decay
+m = beta1 * m + (1 - beta1) * g          v = beta2 * v + (1 - beta2) * g**2
+parameter -= lr / (1 - beta1**step) * m / (sqrt(v / (1 - beta2**step)) + eps)
 """
 
 import math

@@ -12,7 +12,7 @@ and ``contract_weight`` sums dy[f] . x[c] over the same tiles. Nothing of the si
 * the weights of a tile are packed so that those of one panel row stand side by side (at most W's nonzeros, padded);
 * columns are taken in blocks of a few vectors, and the source rows of a block packed into one small panel: rows lie M
   apart, often a power of two, and would otherwise fall on the same few cache lines;
-* the microkernel (simd.py) keeps a whole tile in registers over the whole window.
+* the microkernel (scc_microkernels.py) keeps a whole tile in registers over the whole window.
 
 Work is shared out by blocks of columns (forward) or tiles (weight gradient); every sum is taken by one thread in one
 order, so the bits do not depend on the number of threads.
@@ -22,10 +22,9 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from sccengine.kernels.cpu.compile import jit, parallel_jit
-from sccengine.kernels.cpu.simd import (
+from sccengine.kernels.cpu.scc_microkernels import (
     CHANNELS,
     ROWS,
-    VECTOR_BYTES,
     VECTORS,
     copy_vectors,
     dot_tile,
@@ -33,6 +32,7 @@ from sccengine.kernels.cpu.simd import (
     outer_tile_2,
     outer_tile_3,
 )
+from sccengine.kernels.cpu.simd import VECTOR_BYTES
 
 # Multiply-accumulates below which waking a second thread costs more than it saves.
 _PARALLEL_MACS = 1 << 21
@@ -40,7 +40,7 @@ _PARALLEL_MACS = 1 << 21
 _CHUNK_ELEMENTS = 1 << 18
 # Elements and blocks of columns that a strip of the forward packs at once: long runs of a row, within half a cache.
 _STRIP_ELEMENTS = 1 << 17
-_STRIP_BLOCKS = 8
+_STRIP_BLOCKS = 32
 # Vectors of a chunk at most: 8 rows of dy stay in the first-level cache.
 _CHUNK_VECTORS = 64
 
@@ -189,11 +189,13 @@ def _contract(
     block_columns = VECTORS * (VECTOR_BYTES // source.itemsize)
     blocks = (columns + block_columns - 1) // block_columns
     if groups > 1:
-        for tile in prange(len(first)):
+        for index in prange(len(first)):
+            tile = np.int64(index)
             _pack_weights(
                 tile, weight, starts, channels, width, transposed, panel, first, length, rows, packed, packed_at[tile]
             )
-        for group in prange(groups):
+        for index in prange(groups):
+            group = np.int64(index)
             begin, end = group * blocks // groups, (group + 1) * blocks // groups
             _contract_group(begin, end, source, columns, panel, first, length, rows, packed, packed_at, bias, y)
     else:
@@ -201,7 +203,7 @@ def _contract(
             _pack_weights(
                 tile, weight, starts, channels, width, transposed, panel, first, length, rows, packed, packed_at[tile]
             )
-        _contract_group(0, blocks, source, columns, panel, first, length, rows, packed, packed_at, bias, y)
+        _contract_group(np.int64(0), blocks, source, columns, panel, first, length, rows, packed, packed_at, bias, y)
 
 
 @jit
@@ -258,11 +260,12 @@ def _weight_group(begin_tile, end_tile, dy, x, columns, starts, channels, width,
 def _contract_weight(groups, dy, x, columns, starts, channels, width, panel, first, length, rows, dweight):
     tiles = len(first)
     if groups > 1:
-        for group in prange(groups):
+        for index in prange(groups):
+            group = np.int64(index)
             begin, end = group * tiles // groups, (group + 1) * tiles // groups
             _weight_group(begin, end, dy, x, columns, starts, channels, width, panel, first, length, rows, dweight)
     else:
-        _weight_group(0, tiles, dy, x, columns, starts, channels, width, panel, first, length, rows, dweight)
+        _weight_group(np.int64(0), tiles, dy, x, columns, starts, channels, width, panel, first, length, rows, dweight)
 
 
 def contract(x, weight, bias, y, windows):

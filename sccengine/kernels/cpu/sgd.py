@@ -1,8 +1,8 @@
 """SGD, PyTorch's rule, in place on flat arrays:
 
-    g = gradient + weight_decay * parameter
-    v = g at the first step, else momentum * v + g
-    parameter -= lr * (g + momentum * v  if nesterov, else v;  g without momentum)
+g = gradient + weight_decay * parameter
+v = g at the first step, else momentum * v + g
+parameter -= lr * (g + momentum * v  if nesterov, else v;  g without momentum)
 """
 
 from sccengine.kernels.cpu.compile import jit

@@ -8,8 +8,7 @@ source and weight offsets advance by constant steps (negative in an input gradie
 
 for 0 <= j < length. LLVM vectorises neither from a loop: it would have to prove that nine shifted runs do not overlap
 the target. Runs are cut into blocks of four vectors, then single vectors, fours and ones, so nothing is read past the
-end and every element is summed in the same order. The code stands in a function of its own that LLVM must not inline: a
-kernel that calls it from several places would otherwise take ten seconds to compile.
+end and every element is summed in the same order.
 """
 
 import functools
@@ -20,50 +19,38 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sccengine.kernels.cpu.compile import jit
-from sccengine.kernels.cpu.simd import VECTOR_BYTES, _broadcast, _data, _fma, _int, _load, _store
+from sccengine.kernels.cpu.simd import (
+    broadcast,
+    call_outlined,
+    constant,
+    data_pointer,
+    element_type,
+    lane_count,
+    load,
+    multiply_add,
+    store,
+)
 
 _BLOCK_VECTORS = 4
 
 
-def _element(array_type):
-    return ir.FloatType() if array_type.dtype == types.float32 else ir.DoubleType()
-
-
-def _lanes(array_type):
-    return VECTOR_BYTES // (array_type.dtype.bitwidth // 8)
-
-
 def _for_each_block(builder, length, lanes, element, body):
     """Emit body(offset, vector type, vectors) for every block of 0..length."""
-    done = cgutils.alloca_once_value(builder, _int(0))
+    done = cgutils.alloca_once_value(builder, constant(0))
 
     def blocks(width, vectors):
         step = width * vectors
         first = builder.load(done)
-        count = builder.sdiv(builder.sub(length, first), _int(step))
+        count = builder.sdiv(builder.sub(length, first), constant(step))
         with cgutils.for_range(builder, count) as loop:
-            body(builder.add(first, builder.mul(loop.index, _int(step))), ir.VectorType(element, width), vectors)
-        builder.store(builder.add(first, builder.mul(count, _int(step))), done)
+            body(builder.add(first, builder.mul(loop.index, constant(step))), ir.VectorType(element, width), vectors)
+        builder.store(builder.add(first, builder.mul(count, constant(step))), done)
 
     blocks(lanes, _BLOCK_VECTORS)
     blocks(lanes, 1)
     if lanes > 4:
         blocks(4, 1)
     blocks(1, 1)
-
-
-def _call_outlined(builder, name, emit, arguments):
-    """Call the module's function ``name``, written by ``emit(builder, arguments)`` where it is not there yet."""
-    function_type = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-    function = builder.module.globals.get(name)
-    if function is None:
-        function = ir.Function(builder.module, function_type, name)
-        function.linkage = "linkonce_odr"
-        function.attributes.add("noinline")
-        inner = ir.IRBuilder(function.append_basic_block("entry"))
-        emit(inner, function.args)
-        inner.ret_void()
-    builder.call(function, arguments)
 
 
 def _at(builder, pointer, *offsets):
@@ -101,9 +88,9 @@ def weighted_taps(
         array = signature.args[0]
         arguments = list(args)
         for i in (0, 6, 12):
-            arguments[i] = _data(context, builder, signature.args[i], args[i])
+            arguments[i] = data_pointer(context, builder, signature.args[i], args[i])
         name = f"sccengine_weighted_taps_{array.dtype}"
-        _call_outlined(builder, name, functools.partial(_emit_weighted_taps, array), arguments)
+        call_outlined(builder, name, functools.partial(_emit_weighted_taps, array), arguments)
         return context.get_dummy_value()
 
     return signature, generate
@@ -117,28 +104,28 @@ def _emit_weighted_taps(array, builder, arguments):
     target = _at(builder, target, target_at)
 
     def block(offset, vector, vectors):
-        fma = _fma(builder, vector)
+        fma = multiply_add(builder, vector)
         sums = [cgutils.alloca_once(builder, vector) for _ in range(vectors)]
-        places = [_at(builder, target, offset, _int(v * vector.count)) for v in range(vectors)]
+        places = [_at(builder, target, offset, constant(v * vector.count)) for v in range(vectors)]
         with builder.if_else(accumulate) as (from_target, from_init):
             with from_target:
                 for place, total in zip(places, sums):
-                    builder.store(_load(builder, place, vector), total)
+                    builder.store(load(builder, place, vector), total)
             with from_init:
                 for total in sums:
-                    builder.store(_broadcast(builder, init, vector), total)
+                    builder.store(broadcast(builder, init, vector), total)
         with cgutils.for_range(builder, count_y) as y, cgutils.for_range(builder, count_x) as x:
             shift = builder.add(builder.mul(y.index, step_y), builder.mul(x.index, step_x))
             entry = builder.add(builder.mul(y.index, weight_y), builder.mul(x.index, weight_x))
             run = _at(builder, source, offset, shift)
-            scale = _broadcast(builder, builder.load(_at(builder, weight, entry)), vector)
+            scale = broadcast(builder, builder.load(_at(builder, weight, entry)), vector)
             for v, total in enumerate(sums):
-                values = _load(builder, _at(builder, run, _int(v * vector.count)), vector)
+                values = load(builder, _at(builder, run, constant(v * vector.count)), vector)
                 builder.store(builder.call(fma, [scale, values, builder.load(total)]), total)
         for place, total in zip(places, sums):
-            _store(builder, builder.load(total), place)
+            store(builder, builder.load(total), place)
 
-    _for_each_block(builder, length, _lanes(array), _element(array), block)
+    _for_each_block(builder, length, lane_count(array), element_type(array), block)
 
 
 @intrinsic
@@ -167,9 +154,9 @@ def tap_products(
         array = signature.args[0]
         arguments = list(args)
         for i in (0, 6, 9):
-            arguments[i] = _data(context, builder, signature.args[i], args[i])
+            arguments[i] = data_pointer(context, builder, signature.args[i], args[i])
         name = f"sccengine_tap_products_{array.dtype}"
-        _call_outlined(builder, name, functools.partial(_emit_tap_products, array), arguments)
+        call_outlined(builder, name, functools.partial(_emit_tap_products, array), arguments)
         return context.get_dummy_value()
 
     return signature, generate
@@ -178,24 +165,24 @@ def tap_products(
 def _emit_tap_products(array, builder, arguments):
     source, source_at, count_y, step_y, count_x, step_x, other, other_at, length = arguments[:9]
     sums, sums_at, sums_y, sums_x = arguments[9:]
-    lanes = _lanes(array)
+    lanes = lane_count(array)
     source = _at(builder, source, source_at)
     other = _at(builder, other, other_at)
-    sums = _at(builder, sums, builder.mul(sums_at, _int(lanes)))
+    sums = _at(builder, sums, builder.mul(sums_at, constant(lanes)))
 
     def block(offset, vector, vectors):
-        fma = _fma(builder, vector)
+        fma = multiply_add(builder, vector)
         run = _at(builder, other, offset)
-        factors = [_load(builder, _at(builder, run, _int(v * vector.count)), vector) for v in range(vectors)]
+        factors = [load(builder, _at(builder, run, constant(v * vector.count)), vector) for v in range(vectors)]
         with cgutils.for_range(builder, count_y) as y, cgutils.for_range(builder, count_x) as x:
             shift = builder.add(builder.mul(y.index, step_y), builder.mul(x.index, step_x))
             entry = builder.add(builder.mul(y.index, sums_y), builder.mul(x.index, sums_x))
             run = _at(builder, source, offset, shift)
-            place = _at(builder, sums, builder.mul(entry, _int(lanes)))
-            values = [_load(builder, _at(builder, run, _int(v * vector.count)), vector) for v in range(vectors)]
-            _store(builder, _add_products(builder, fma, factors, values, _load(builder, place, vector)), place)
+            place = _at(builder, sums, builder.mul(entry, constant(lanes)))
+            values = [load(builder, _at(builder, run, constant(v * vector.count)), vector) for v in range(vectors)]
+            store(builder, _add_products(builder, fma, factors, values, load(builder, place, vector)), place)
 
-    _for_each_block(builder, length, lanes, _element(array), block)
+    _for_each_block(builder, length, lanes, element_type(array), block)
 
 
 def _add_products(builder, fma, factors, values, total):
@@ -228,8 +215,8 @@ def copy_runs(
     def generate(context, builder, signature, args):
         arguments = list(args)
         for i in (0, 3):
-            arguments[i] = _data(context, builder, signature.args[i], args[i])
-        _call_outlined(builder, f"sccengine_copy_runs_{signature.args[0].dtype}", _emit_copy_runs, arguments)
+            arguments[i] = data_pointer(context, builder, signature.args[i], args[i])
+        call_outlined(builder, f"sccengine_copy_runs_{signature.args[0].dtype}", _emit_copy_runs, arguments)
         return context.get_dummy_value()
 
     return signature, generate
