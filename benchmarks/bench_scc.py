@@ -182,10 +182,11 @@ def _variants(device):
 
 def cases_of(device, pytorch, small):
     """The 20 problems, forward and both, or one small problem."""
-    problems = [SMALL] if small else [
-        dict(N=n, C=c, O=o, H=h, cg=cg, co=co)
-        for (n, c, o, h), (cg, co) in itertools.product(SHAPES, WINDOWS)
-    ]
+    problems = (
+        [SMALL]
+        if small
+        else [dict(N=n, C=c, O=o, H=h, cg=cg, co=co) for (n, c, o, h), (cg, co) in itertools.product(SHAPES, WINDOWS)]
+    )
     cases = []
     for problem, direction in itertools.product(problems, ("forward", "both")):
         axes = {**problem, "pass": direction}

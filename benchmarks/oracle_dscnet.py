@@ -30,9 +30,7 @@ def training_losses(state, batches, *, groups, overlap, lr, momentum):
         for step in reversed(undo):
             gradient = step(gradient, gradients)
         for name, value in gradients.items():
-            parameters[name], buffers[name] = reference.sgd_update(
-                parameters[name], value, buffers[name], lr, momentum
-            )
+            parameters[name], buffers[name] = reference.sgd_update(parameters[name], value, buffers[name], lr, momentum)
     return np.array(losses)
 
 

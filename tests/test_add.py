@@ -14,14 +14,17 @@ from tests.checks import add as checks
 def test_matches_reference(case, dtype):
     checks.check("cpu", case, dtype)
 
+
 def test_gradcheck():
     random = np.random.default_rng(0)
     check_gradients(F.add, [random.standard_normal((3, 2, 4, 2)), random.standard_normal((3, 2, 4, 2))])
+
 
 def test_adding_a_tensor_to_itself_doubles_its_gradient():
     x = Tensor(np.ones((2, 3), np.float32), requires_grad=True)
     F.add(x, x).backward(Tensor(np.full((2, 3), 5.0, np.float32)))
     np.testing.assert_array_equal(x.grad.numpy(), np.full((2, 3), 10.0))
+
 
 def test_only_the_gradient_asked_for():
     a = Tensor(np.ones((2, 3), np.float32), requires_grad=True)
@@ -29,10 +32,12 @@ def test_only_the_gradient_asked_for():
     F.add(a, b).backward(Tensor(np.ones((2, 3), np.float32)))
     assert a.grad is not None and b.grad is None
 
+
 def test_operands_in_different_memory_orders():
     a = np.random.default_rng(1).standard_normal((4, 3, 5, 2))
     b = np.random.default_rng(2).standard_normal((2, 5, 3, 4)).transpose()
     np.testing.assert_array_equal(F.add(a, b).numpy(), a + b)
+
 
 @pytest.mark.parametrize(
     "b, error, message",

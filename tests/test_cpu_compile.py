@@ -151,9 +151,7 @@ def launch_all():
     depthwise.forward(x, weight, None, y, (1, 1), (1, 1))
     depthwise.backward_weight(x, x, weight, (1, 1), (1, 1))
     batch_norm.forward_training(x.reshape(2, -1), *row[:2], y.reshape(2, -1), *row[2:4], 1e-5, True)
-    batch_norm.backward_training(
-        x.reshape(2, -1), x.reshape(2, -1), *row[:4], y.reshape(2, -1), *row[4:], 1e-5, True
-    )
+    batch_norm.backward_training(x.reshape(2, -1), x.reshape(2, -1), *row[:4], y.reshape(2, -1), *row[4:], 1e-5, True)
     relu.forward(x.reshape(-1), y.reshape(-1), 6.0)
     dropout.apply(x.reshape(-1), y.reshape(-1), 0.5, 1)
 

@@ -2,6 +2,8 @@
 
 import configparser
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,8 @@ def test_every_dependency_is_justified():
 def test_files_named_exist():
     for path in re.findall(r"(?:sccengine|tests|benchmarks|notebooks)/[\w/]+\.(?:py|sh|md|ipynb)", README):
         assert (ROOT / path).exists() or "leaky_relu" in path, f"the README names {path}"
+
+
+def test_tables_are_those_of_the_committed_results():
+    check = subprocess.run([sys.executable, ROOT / "benchmarks" / "readme_tables.py", "--check"])
+    assert check.returncode == 0, "run python benchmarks/readme_tables.py"

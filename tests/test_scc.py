@@ -1,9 +1,15 @@
 """Sliding-channel convolution: every variant against the oracle, identities, gradients, memory orders, bad inputs."""
 
+import gc
+import os
+import sys
+import threading
+
 import numpy as np
 import pytest
 
 import sccengine.functional as F
+from sccengine import memory
 from sccengine.autograd import Tensor
 from sccengine.backend import set_num_threads
 from sccengine.gradcheck import assert_close, check_gradients
@@ -120,3 +126,36 @@ def test_bad_inputs(change, error, message):
     arguments = {"x": x, "weight": weight, "bias": bias, "groups": 3, "overlap": 0.5} | change
     with pytest.raises(error, match=message):
         F.scc(**arguments)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the resident size from /proc")
+def test_no_window_is_copied():
+    """Forward and backward of the default variant take their results and little else; channel-stack takes K times x."""
+    x, weight, bias = (Tensor(a, requires_grad=True) for a in _inputs((16, 128, 32, 32), 128, 2, np.float32))
+    dy = Tensor(np.ones((16, 128, 32, 32), np.float32))
+
+    def peak(variant):
+        for tensor in (x, weight, bias):
+            tensor.grad = None
+        gc.collect()
+        before = _resident()
+        stop, seen = threading.Event(), [before]
+        watcher = threading.Thread(
+            target=lambda: [seen.append(_resident()) for _ in iter(lambda: stop.wait(1e-3), True)]
+        )
+        watcher.start()
+        F.scc(x, weight, bias, groups=2, overlap=0.5, variant=variant).backward(dy)
+        stop.set()
+        watcher.join()
+        return max(seen) - before
+
+    x_bytes = x.array.nbytes
+    peak("tiles")  # compiled, and the pool filled
+    memory.release()
+    assert peak("tiles") < 3 * x_bytes  # y and dx, and room for what else the process does
+    assert peak("cyclic_stack") > 2 * x_bytes  # the measurement sees a copy of windows
+
+
+def _resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,8 +1,8 @@
 """From the plain values in config.json to the objects of a training run, the same on starting and on resuming.
 
-    config["options"]   the options of `sccengine train` that decide the result
-    config["model"]     the arguments of models.build
-    config["data"]      what the data set turned out to be: image_shape, class_names, mean, std ...
+config["options"]   the options of `sccengine train` that decide the result
+config["model"]     the arguments of models.build
+config["data"]      what the data set turned out to be: image_shape, class_names, mean, std ...
 """
 
 from __future__ import annotations

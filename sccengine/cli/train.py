@@ -83,6 +83,7 @@ _checkpoint_options = together(
     ),
 )
 
+
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/DATE-TIME]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, from its newest checkpoint.")

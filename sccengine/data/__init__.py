@@ -1,9 +1,9 @@
 """Data: labelled images in memory, readers for their usual formats, transforms and a loader that can be resumed.
 
-train, test = data.load("digits") normalize = data.transforms.Normalize.of(train) loader =
-data.Loader(train, 128, shuffle=True, seed=0, transforms=[data.transforms.RandomCrop(1), normalize]) for
-images, labels in loader:      # float32 (N, C, H, W), batch last in memory; int64 (N,)
-    ...
+train, test = data.load("digits")
+transforms = [data.RandomCrop(1), data.Normalize.of(train)]
+for images, labels in data.Loader(train, 128, shuffle=True, seed=0, transforms=transforms):
+    ...  # float32 (N, C, H, W), batch last in memory; int64 (N,)
 """
 
 from . import transforms

@@ -1,7 +1,7 @@
 """Softmax cross-entropy with label smoothing, averaged over the batch: one fused operator, stable for large logits.
 
-    loss = -1/N sum_n sum_o target[n, o] * log softmax(logits[n])[o]
-    target = (1 - s) * onehot(label) + s / O            dlogits = (softmax(logits) - target) / N
+loss = -1/N sum_n sum_o target[n, o] * log softmax(logits[n])[o]
+target = (1 - s) * onehot(label) + s / O            dlogits = (softmax(logits) - target) / N
 """
 
 from __future__ import annotations

@@ -32,9 +32,7 @@ class DSCNet(nn.Module):
     width                     multiplies every number of channels, see `scaled`
     """
 
-    def __init__(
-        self, scheme=DEFAULT_SCHEME, groups=2, overlap=0.5, in_channels=3, num_classes=10, width=1.0
-    ):
+    def __init__(self, scheme=DEFAULT_SCHEME, groups=2, overlap=0.5, in_channels=3, num_classes=10, width=1.0):
         super().__init__()
         check_scheme(scheme)
         channels = scaled(_STEM, width)

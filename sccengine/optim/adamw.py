@@ -1,8 +1,8 @@
 """AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019), PyTorch's rule and defaults.
 
-    parameter *= 1 - lr * weight_decay
-    m = beta1 * m + (1 - beta1) * g;    v = beta2 * v + (1 - beta2) * g^2
-    parameter -= lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+parameter *= 1 - lr * weight_decay
+m = beta1 * m + (1 - beta1) * g;    v = beta2 * v + (1 - beta2) * g^2
+parameter -= lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 """
 
 from __future__ import annotations

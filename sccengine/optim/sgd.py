@@ -1,8 +1,8 @@
 """Stochastic gradient descent with momentum, Nesterov's or plain, and weight decay: PyTorch's rule.
 
-    g = gradient + weight_decay * parameter
-    buffer = momentum * buffer + g                  (the first time: g)
-    parameter -= lr * (g + momentum * buffer  if nesterov else  buffer)
+g = gradient + weight_decay * parameter
+buffer = momentum * buffer + g                  (the first time: g)
+parameter -= lr * (g + momentum * buffer  if nesterov else  buffer)
 """
 
 from __future__ import annotations

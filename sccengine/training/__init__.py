@@ -4,6 +4,7 @@ from .checkpoint import load_weights, save_weights
 from .errors import CheckpointError, NonFiniteLossError, RunDirectoryError, TrainingInterrupted
 from .evaluation import Evaluation, evaluate, predict
 from .history import History, read_history
+from .plots import draw_confusion, draw_curves
 from .trainer import Trainer
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "RunDirectoryError",
     "Trainer",
     "TrainingInterrupted",
+    "draw_confusion",
+    "draw_curves",
     "evaluate",
     "load_weights",
     "predict",

@@ -45,9 +45,7 @@ def forward_v1(
         probabilities[np.uint32(o * batch + n)] = exponential
         total += exponential
     log_total = math.log(total)
-    loss = (logits.dtype.type(1) - label_smoothing) * (
-        log_total - (logits[np.uint32(labels[n] * batch + n)] - highest)
-    )
+    loss = (logits.dtype.type(1) - label_smoothing) * (log_total - (logits[np.uint32(labels[n] * batch + n)] - highest))
     share = label_smoothing / logits.dtype.type(classes)
     for o in range(classes):
         i = np.uint32(o * batch + n)

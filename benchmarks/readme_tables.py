@@ -1,0 +1,97 @@
+"""Writes the README's tables of measured times from the rows in benchmarks/results/.
+
+    python benchmarks/readme_tables.py [--check]
+
+Nothing in the tables is typed by hand; --check only tells, by the exit status, whether the README is current.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- table:begin -->\n", "<!-- table:end -->\n"
+
+
+def tables():
+    """The Markdown between the markers."""
+    contraction = _rows("cpu-scc.json")
+    steps = _rows("cpu-train-step.json")
+    return "\n".join([_origin(contraction[0]), _contraction_table(contraction), _step_table(steps)])
+
+
+def _rows(name):
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+def _origin(row):
+    machine, versions = row["machine"], row["versions"]
+    return (
+        f"Measured on {machine['processor']}, {machine['cores']} cores, {row['date'][:10]}, float32, with numba "
+        f"{versions['numba']}, numpy {versions['numpy']} and PyTorch {versions['torch']}: medians in ms of interleaved "
+        "runs with a warm cache. PyTorch is the fastest of its expressions of the same layer (banded dense convolution "
+        "and matrix products in both memory formats, channel-stack, cyclic grouped convolution).\n"
+    )
+
+
+def _median(row, side, names=None):
+    """The best median of one side's candidates, in ms."""
+    return 1e3 * min(
+        candidate["warm"]["p50"]
+        for name, candidate in row["candidates"].items()
+        if candidate["side"] == side and candidate["status"] == "ok" and (names is None or name in names)
+    )
+
+
+def _contraction_table(rows):
+    cases = {}
+    for row in rows:
+        case = row["case"]
+        key = tuple(case[axis] for axis in ("N", "C", "O", "H", "cg", "co"))
+        cases.setdefault(key, {})[case["pass"]] = (_median(row, "engine", ("F.scc",)), _median(row, "pytorch"))
+    lines = [
+        "| N, C, O, H=W | cg | co | forward | PyTorch | ratio | forward + backward | PyTorch | ratio |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (n, c, o, h, cg, co), passes in cases.items():
+        cells = [f"{n}, {c}, {o}, {h}", str(cg), str(co)]
+        for ours, theirs in (passes["forward"], passes["both"]):
+            cells += [f"{ours:.2f}", f"{theirs:.2f}", f"{theirs / ours:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    means = [_geometric_mean([p[name][1] / p[name][0] for p in cases.values()]) for name in ("forward", "both")]
+    lines.append(f"| geometric mean | | | | | **{means[0]:.2f}** | | | **{means[1]:.2f}** |")
+    return "\n".join(lines) + "\n"
+
+
+def _geometric_mean(ratios):
+    return math.exp(sum(math.log(ratio) for ratio in ratios) / len(ratios))
+
+
+def _step_table(rows):
+    lines = [
+        "| training step, batch 64, 8x8 | sccengine | PyTorch | ratio |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        ours, theirs = _median(row, "engine"), _median(row, "pytorch")
+        lines.append(
+            f"| {row['case']['model']}, {row['case']['scheme']} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments):
+    text = README.read_text(encoding="utf-8")
+    head, rest = text.split(BEGIN)
+    current = head + BEGIN + tables() + END + rest.split(END)[1]
+    if "--check" in arguments:
+        return int(current != text)
+    README.write_text(current, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
