@@ -1,4 +1,4 @@
-"""Sliding-channel convolution (DSXplore, IPDPS 2021), and the contraction over channel windows that all 1x1 layers share.
+"""Sliding-channel convolution (DSXplore, IPDPS 2021), and the channel-window contraction that all 1x1 layers share.
 
     y[n, f, h, w] = bias[f] + sum_{k < K} weight[f, k] * x[n, (start[f] + k) mod C, h * sh, w * sw]
 
