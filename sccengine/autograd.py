@@ -158,6 +158,9 @@ class Tensor:
     def __float__(self):
         return float(self.item())
 
+    def __bool__(self):
+        return bool(self.item())
+
     def __len__(self):
         if not self.ndim:
             raise TypeError("a tensor of shape () has no length")
@@ -202,6 +205,8 @@ class Function:
     def __call__(self, *inputs):
         if self.inputs is not None:
             raise RuntimeError(f"{type(self).__name__} was already called: make a new one for each call")
+        if not inputs or inputs[0] is None:
+            raise TypeError(f"{type(self).__name__.removesuffix('Function')} needs an input, got None")
         self.inputs = tuple(None if value is None else as_tensor(value) for value in inputs)
         self._check_devices()
         recording = is_grad_enabled() and any(t is not None and t.requires_grad for t in self.inputs)
@@ -275,14 +280,16 @@ def as_tensor(value):
 def _as_array(value):
     if isinstance(value, Tensor):
         return value.array
-    if backend.is_device_array(value):
+    if backend.is_device_array(value) or type(value) is np.ndarray or isinstance(value, backend.SimulatorArray):
         array = value
-    elif isinstance(value, np.ndarray):
-        array = value
+    elif isinstance(value, np.ma.MaskedArray):
+        raise TypeError("a tensor has no mask: fill the masked array first, with .filled(value)")
     else:
         array = np.asarray(value)
         if array.dtype == np.float64 and not hasattr(value, "dtype"):
             array = array.astype(np.float32)
+    if array.dtype == object:
+        raise TypeError(f"a tensor holds float32, float64 or integers, got {type(value).__name__}")
     if array.dtype not in (np.float32, np.float64) and array.dtype.kind not in "iu":
         raise TypeError(f"a tensor holds float32, float64 or integers, got {array.dtype}")
     return array

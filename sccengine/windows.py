@@ -26,6 +26,8 @@ import numpy as np
 
 # What finishing a tile costs beside its reads, in source rows: only the proportion to a window's width matters.
 _TILE_COST = 4
+# More channels are a slip of the pen, and would fill the memory before anything else refuses them.
+_MOST_CHANNELS = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +173,8 @@ def _channels(in_channels, out_channels, groups):
             raise TypeError(f"{name} must be an integer, got {value!r}")
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}: the nearest that works is 1")
+        if value > _MOST_CHANNELS:
+            raise ValueError(f"{name} must be at most {_MOST_CHANNELS:,}, got {value:,}")
     if in_channels % groups:
         divisors = [d for d in range(1, in_channels + 1) if in_channels % d == 0]
         lower = max((d for d in divisors if d < groups), default=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sccengine.autograd import Function
+from sccengine.autograd import Function, as_tensor
 from sccengine.backend import empty, from_rows, kernels_for, rows
 from sccengine.functional import checks
 
@@ -23,4 +23,4 @@ class AddFunction(Function):
 
 def add(a, b):
     """a + b, both of the same shape (N, C, ...), dtype and device; ValueError where the shapes differ."""
-    return AddFunction()(a, b)
+    return AddFunction()(a, as_tensor(b))

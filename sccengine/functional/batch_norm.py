@@ -8,8 +8,10 @@ Fusing saves a pass over y in each direction: backward recomputes the sign from 
 
 from __future__ import annotations
 
+import numpy as np
+
 from sccengine.autograd import Function, Tensor
-from sccengine.backend import contiguous, device_of, empty, from_rows, kernels_for, rows, zeros
+from sccengine.backend import contiguous, device_of, empty, from_rows, is_device_array, kernels_for, rows, zeros
 from sccengine.functional import checks
 
 
@@ -113,5 +115,9 @@ def batch_norm(
         raise ValueError("batch_norm: running_mean and running_var are needed where training=False, got None")
     eps = checks.above_zero("batch_norm", "eps", eps)
     momentum = checks.share("batch_norm", "momentum", momentum)
-    running = (a.array if isinstance(a, Tensor) else a for a in (running_mean, running_var))
+    running = [a.array if isinstance(a, Tensor) else a for a in (running_mean, running_var)]
+    for name, array in zip(("running_mean", "running_var"), running):
+        # Updated in place, so a list or another copy would lose what was learnt.
+        if array is not None and not isinstance(array, np.ndarray) and not is_device_array(array):
+            raise TypeError(f"batch_norm: {name} must be an array or None, got {type(array).__name__}")
     return BatchNormFunction(*running, bool(training), momentum, eps, bool(relu))(x, weight, bias)

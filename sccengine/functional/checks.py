@@ -30,7 +30,10 @@ def number(operator, name, value):
     """``value`` as a float."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{operator}: {name} must be a number, got {type(value).__name__}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{operator}: {name} is too large for a float") from None
 
 
 def above_zero(operator, name, value):

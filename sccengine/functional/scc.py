@@ -73,7 +73,7 @@ class ContractionFunction(Function):
 def _variant(operator, name, kernels):
     if name == "auto":
         return kernels.DEFAULT
-    if name not in kernels.VARIANTS:
+    if not isinstance(name, str) or name not in kernels.VARIANTS:
         raise ValueError(f"{operator}: unknown variant {name!r}: use 'auto' or one of {', '.join(kernels.VARIANTS)}")
     return name
 

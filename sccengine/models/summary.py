@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -68,8 +69,15 @@ def summarize(model, input_shape):
     """A Summary of `model` for one image of `input_shape` (C, H, W), found by running one image through it.
 
     The model's mode and state are left as they were. A layer that is used twice has two rows, its parameters counted
-    in the first. Raises ValueError for another rank of `input_shape`, and whatever the model raises for that input.
+    in the first. Raises TypeError or ValueError for a bad `input_shape`, and whatever the model raises for that input.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"summarize: model must be a Module, got {type(model).__name__}")
+    whole = isinstance(input_shape, (tuple, list)) and all(
+        isinstance(size, Integral) and not isinstance(size, bool) for size in input_shape
+    )
+    if not whole:
+        raise TypeError(f"summarize: input_shape must be three whole numbers (C, H, W), got {input_shape!r}")
     shape = tuple(int(size) for size in input_shape)
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"summarize: input_shape must be (channels, height, width), all at least 1, got {input_shape}")

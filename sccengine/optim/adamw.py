@@ -15,6 +15,9 @@ from sccengine.optim.optimizer import Optimizer, like_parameter
 class AdamW(Optimizer):
     """AdamW(params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)."""
 
+    state_arrays = ("exp_avg", "exp_avg_sq")
+    state_numbers = ("step",)
+
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 

@@ -17,7 +17,12 @@ def clip_grad_norm(parameters, max_norm):
     fixed order. A norm that is not finite is returned like any other: check it where that matters.
     """
     max_norm = checks.above_zero("clip_grad_norm", "max_norm", max_norm)
-    parameters = [parameters] if isinstance(parameters, Tensor) else parameters
+    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    for position, parameter in enumerate(parameters):
+        if not isinstance(parameter, Tensor):
+            raise TypeError(
+                f"clip_grad_norm: parameters must be Tensors, got {type(parameter).__name__} at position {position}"
+            )
     gradients = [gradient_of(p).reshape(-1) for p in parameters if p.grad is not None]
     norm = math.sqrt(sum(backend.kernels_for(g).clip_grad_norm.sum_of_squares(g) for g in gradients))
     factor = max_norm / (norm + 1e-6)

@@ -12,8 +12,12 @@ class Optimizer:
     """Base class. A subclass gives its defaults, ``check`` for one group's settings and ``update`` for one parameter.
 
     ``params`` are Parameters, or dicts {"params": Parameters, setting: value, ...} that override defaults for a group.
-    ``state`` maps a Parameter to a dict of arrays of its shape and of plain numbers.
+    ``state`` maps a Parameter to a dict of arrays of its shape and of plain numbers; the subclass names them all in
+    ``state_arrays`` and ``state_numbers``, so that a foreign state is refused whole.
     """
+
+    state_arrays = ()
+    state_numbers = ()
 
     def __init__(self, params, defaults):
         self.defaults = defaults
@@ -33,7 +37,10 @@ class Optimizer:
     def _as_groups(self, params):
         if isinstance(params, (Tensor, dict)):
             raise TypeError(f"{self._name}: params must be a list of Parameters or dicts, got {type(params).__name__}")
-        params = list(params)
+        try:
+            params = list(params)
+        except TypeError:
+            raise TypeError(f"{self._name}: params must be a list of Parameters, got {type(params).__name__}") from None
         if not params:
             raise ValueError(f"{self._name}: params is empty; pass model.parameters()")
         return params if isinstance(params[0], dict) else [{"params": params}]
@@ -99,11 +106,19 @@ class Optimizer:
         """
         parameters = self._parameters()
         groups = self._checked_groups(state)
+        if not isinstance(state["state"], dict):
+            raise self._misfit(f"its 'state' is a {type(state['state']).__name__}, not a dict")
         loaded = {}
         for key, entries in state["state"].items():
+            if not (isinstance(key, int) or isinstance(key, str) and key.isdecimal()):
+                raise self._misfit(f"it has an entry for {key!r}, which is no parameter's number")
             index = int(key)
             if not 0 <= index < len(parameters):
                 raise self._misfit(f"it has an entry for parameter {index}, the optimizer {len(parameters)} parameters")
+            wanted = sorted((*self.state_arrays, *self.state_numbers))
+            if not isinstance(entries, dict) or sorted(entries) != wanted:
+                found = sorted(entries) if isinstance(entries, dict) else type(entries).__name__
+                raise self._misfit(f"parameter {index} should have {wanted}, it has {found}")
             loaded[parameters[index]] = {
                 name: self._loaded_entry(index, parameters[index], name, value) for name, value in entries.items()
             }
@@ -116,12 +131,15 @@ class Optimizer:
         for key in ("state", "param_groups"):
             if key not in state:
                 raise self._misfit(f"it lacks {key!r}")
-        sizes = [len(group["params"]) for group in state["param_groups"]]
+        given = state["param_groups"]
+        if not isinstance(given, list) or not all(isinstance(g, dict) and "params" in g for g in given):
+            raise self._misfit("its 'param_groups' is not a list of dicts with 'params'")
+        sizes = [len(group["params"]) for group in given]
         own_sizes = [len(group["params"]) for group in self.param_groups]
         if sizes != own_sizes:
             raise self._misfit(f"it has groups of {sizes} parameters, the optimizer of {own_sizes}")
         groups = []
-        for group, own in zip(state["param_groups"], self.param_groups):
+        for group, own in zip(given, self.param_groups):
             differing = sorted(set(group) ^ set(own))
             if differing:
                 raise self._misfit(f"the settings {differing} are in only one of them")
@@ -131,8 +149,12 @@ class Optimizer:
         return groups
 
     def _loaded_entry(self, index, parameter, name, value):
-        if isinstance(value, (int, float)):
+        if name in self.state_numbers:
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise self._misfit(f"{name} of parameter {index} is a {type(value).__name__}, not a number")
             return value
+        if not isinstance(value, (np.ndarray, list)) or np.asarray(value).dtype.kind not in "fiu":
+            raise self._misfit(f"{name} of parameter {index} is a {type(value).__name__}, not an array of numbers")
         value = np.array(value, dtype=parameter.dtype, order="C")
         if value.shape != parameter.shape:
             raise self._misfit(f"{name} of parameter {index} has shape {value.shape}, the parameter {parameter.shape}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from sccengine.functional import checks
+from sccengine.optim.optimizer import Optimizer
 
 
 def constant(multiplier=1.0):
@@ -74,6 +75,8 @@ class Scheduler:
     def __init__(self, optimizer, schedule):
         if not callable(schedule):
             raise TypeError(f"Scheduler: schedule must be a function of the step, got {type(schedule).__name__}")
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"Scheduler: optimizer must be an Optimizer, got {type(optimizer).__name__}")
         self.optimizer = optimizer
         self.schedule = schedule
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
@@ -98,6 +101,8 @@ class Scheduler:
 
     def load_state_dict(self, state):
         """Restore the position and base rates, and set the rates of that step."""
+        if not isinstance(state, dict):
+            raise TypeError(f"Scheduler.load_state_dict takes what state_dict() gave, got {type(state).__name__}")
         missing = [key for key in ("current_step", "base_rates") if key not in state]
         if missing:
             raise ValueError(f"Scheduler.load_state_dict: the state lacks {missing}")
@@ -106,8 +111,12 @@ class Scheduler:
                 f"Scheduler.load_state_dict: the state has {len(state['base_rates'])} base rates, "
                 f"the optimizer {len(self.optimizer.param_groups)} parameter groups"
             )
-        self.current_step = int(state["current_step"])
-        self.base_rates = [float(rate) for rate in state["base_rates"]]
+        step = state["current_step"]
+        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+            raise ValueError(f"Scheduler.load_state_dict: current_step must be an int of at least 0, got {step!r}")
+        rates = [checks.at_least_zero("Scheduler.load_state_dict", "base_rates", rate) for rate in state["base_rates"]]
+        self.current_step = step
+        self.base_rates = rates
         self._apply()
 
 

@@ -15,6 +15,8 @@ from sccengine.optim.optimizer import Optimizer, like_parameter
 class SGD(Optimizer):
     """SGD(params, lr, momentum=0, weight_decay=0, nesterov=False). ValueError for negative or non-finite settings."""
 
+    state_arrays = ("momentum_buffer",)
+
     def __init__(self, params, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov})
 

@@ -1,0 +1,100 @@
+"""Nonsense handed to the public API: each kind is refused with a documented error that names it."""
+
+import math
+
+import numpy as np
+import pytest
+
+import sccengine.functional as F
+from sccengine import ChannelWindows, Parameter, Tensor, models, nn, optim
+from sccengine.optim import schedules
+
+X = np.ones((2, 8, 3, 3), np.float32)
+WEIGHT = np.ones((6, 4), np.float32)
+ZEROS = np.zeros(8, np.float32)
+
+CASES = {
+    "masked array": (lambda: Tensor(np.ma.masked_array([1.0, 2.0], [True, False])), TypeError, "no mask"),
+    "None as tensor": (lambda: Tensor(None), TypeError, "got NoneType"),
+    "None as input": (lambda: F.relu(None), TypeError, "ReLU needs an input, got None"),
+    "None as second input": (lambda: F.add(X, None), TypeError, "got NoneType"),
+    "truth of many values": (lambda: bool(Tensor([1.0, 2.0])), ValueError, "one element"),
+    "list as variant": (lambda: F.scc(X, WEIGHT, groups=2, overlap=0.5, variant=["tiles"]), ValueError, "variant"),
+    "list as running mean": (
+        lambda: F.batch_norm(X, [0.0] * 8, ZEROS),
+        TypeError,
+        "running_mean must be an array or None, got list",
+    ),
+    "a billion channels": (lambda: ChannelWindows.grouped(10**9, 10**9, 1), ValueError, "in_channels must be at most"),
+    "a model too wide": (lambda: models.build("dscnet", width=1e9), ValueError, "must be at most"),
+    "lr beyond floats": (lambda: optim.SGD([Parameter([1.0])], lr=10**400), ValueError, "lr is too large"),
+    "params of no list": (lambda: optim.SGD(None, lr=0.1), TypeError, "list of Parameters, got NoneType"),
+    "clipping arrays": (lambda: optim.clip_grad_norm([X], 1.0), TypeError, "got ndarray at position 0"),
+    "decay groups of nothing": (lambda: optim.decay_groups(None, 0.1), TypeError, "must be a Module, got NoneType"),
+    "scheduler of nothing": (lambda: optim.Scheduler(None, schedules.constant()), TypeError, "must be an Optimizer"),
+    "summary of text": (lambda: models.summarize("dscnet", (3, 8, 8)), TypeError, "must be a Module, got str"),
+    "summary of half a pixel": (lambda: models.summarize(nn.ReLU(), (3, 1.5, 3)), TypeError, "three whole numbers"),
+    "summary of text as shape": (lambda: models.summarize(nn.ReLU(), "388"), TypeError, "three whole numbers"),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "message"), CASES.values(), ids=CASES)
+def test_nonsense_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_matrices_are_read_as_arrays():
+    tensor = Tensor(np.ones((2, 3), np.float32).view(np.matrix))
+    assert type(tensor.array) is np.ndarray
+
+
+def test_the_truth_of_one_value_is_its_own():
+    assert not Tensor([0.0]) and Tensor(2.0)
+
+
+def _used(build):
+    parameter = Parameter(np.ones((3, 3), np.float32))
+    optimizer = build([parameter])
+    parameter.grad = Tensor(np.ones((3, 3), np.float32))
+    optimizer.step()
+    return optimizer
+
+
+FOREIGN = {
+    "state a list": lambda s: {**s, "state": [1]},
+    "number no number": lambda s: {**s, "state": {"a": s["state"][0]}},
+    "entry None": lambda s: {**s, "state": {0: None}},
+    "other names": lambda s: {**s, "state": {0: {"velocity": np.ones((3, 3))}}},
+    "array a number": lambda s: {**s, "state": {0: dict.fromkeys(s["state"][0], 1.0)}},
+    "array text": lambda s: {**s, "state": {0: dict.fromkeys(s["state"][0], "x")}},
+    "groups None": lambda s: {**s, "param_groups": None},
+    "groups text": lambda s: {**s, "param_groups": ["a"]},
+}
+
+
+@pytest.mark.parametrize("spoil", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("build", [lambda p: optim.SGD(p, lr=0.1, momentum=0.9), optim.AdamW], ids=["sgd", "adamw"])
+def test_foreign_optimizer_states_change_nothing(build, spoil):
+    optimizer = _used(build)
+    before = repr(optimizer.state_dict())
+    with pytest.raises(ValueError, match="the state does not fit this optimizer"):
+        optimizer.load_state_dict(spoil(optimizer.state_dict()))
+    assert repr(optimizer.state_dict()) == before
+
+
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [
+        (None, TypeError),
+        ({"current_step": "x", "base_rates": [0.1]}, ValueError),
+        ({"current_step": -4, "base_rates": [0.1]}, ValueError),
+        ({"current_step": 4, "base_rates": [math.nan]}, ValueError),
+        ({"current_step": 4, "base_rates": ["x"]}, TypeError),
+    ],
+)
+def test_foreign_scheduler_states_change_nothing(state, error):
+    scheduler = optim.Scheduler(optim.SGD([Parameter([1.0])], lr=0.1), schedules.constant())
+    with pytest.raises(error, match="Scheduler.load_state_dict"):
+        scheduler.load_state_dict(state)
+    assert scheduler.state_dict() == {"current_step": 0, "base_rates": [0.1]}
