@@ -198,7 +198,7 @@ def test_an_unknown_axis_is_a_usage_error():
 @pytest.mark.bench
 @pytest.mark.parametrize(
     "script, arguments, engine",
-    [("bench_scc.py", ["--small"], "F.scc"), ("bench_train_step.py", ["--batch", "4"], "sccengine")],
+    [("bench_scc.py", ["--small"], "F.scc"), ("bench_train_step.py", ["--batch", "16", "--seed", "1"], "sccengine")],
 )
 def test_each_benchmark_runs_and_writes_whole_rows(tmp_path, script, arguments, engine):
     file = tmp_path / "rows.json"
