@@ -214,7 +214,15 @@ def owner(array):
 
 # --- randomness ---------------------------------------------------------------------------------------------------
 
-_random = {"seed": int(os.environ.get("SCCENGINE_SEED") or 0), "counter": 0}
+
+def _seed_of_environment():
+    text = os.environ.get("SCCENGINE_SEED") or "0"
+    if not text.isdecimal():
+        raise ValueError(f"SCCENGINE_SEED must be an integer of at least 0, got {text!r}")
+    return int(text)
+
+
+_random = {"seed": _seed_of_environment(), "counter": 0}
 
 
 def set_seed(seed):

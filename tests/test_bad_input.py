@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sccengine.functional as F
-from sccengine import ChannelWindows, Parameter, Tensor, models, nn, optim
+from sccengine import ChannelWindows, Parameter, Tensor, data, models, nn, optim, training
 from sccengine.optim import schedules
 
 X = np.ones((2, 8, 3, 3), np.float32)
@@ -98,3 +98,44 @@ def test_foreign_scheduler_states_change_nothing(state, error):
     with pytest.raises(error, match="Scheduler.load_state_dict"):
         scheduler.load_state_dict(state)
     assert scheduler.state_dict() == {"current_step": 0, "base_rates": [0.1]}
+
+
+def _trainer(**replaced):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    images, labels = np.zeros((4, 1, 2, 2), np.uint8), np.arange(4) % 2
+    loader = data.Loader(data.ImageDataset(images, labels, ("a", "b"), "x"), 2)
+    arguments = {
+        "model": model,
+        "optimizer": optim.SGD(model.parameters(), lr=0.1),
+        "train_loader": loader,
+        "test_loader": loader,
+        "progress": "quiet",
+    }
+    return training.Trainer(**{**arguments, **replaced})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("model", "x", TypeError),
+        ("optimizer", None, TypeError),
+        ("train_loader", [1], TypeError),
+        ("train_loader", None, TypeError),
+        ("test_loader", [1], TypeError),
+        ("config", 3, TypeError),
+        ("patience", 1.5, TypeError),
+        ("patience", True, TypeError),
+        ("patience", 0, ValueError),
+        ("checkpoint_steps", "a", TypeError),
+        ("checkpoint_seconds", math.nan, ValueError),
+        ("label_smoothing", 2, ValueError),
+    ],
+)
+def test_the_trainer_names_what_it_cannot_use(name, value, error):
+    with pytest.raises(error, match=f"Trainer: {name} must"):
+        _trainer(**{name: value})
+
+
+def test_evaluation_wants_a_loader():
+    with pytest.raises(TypeError, match="evaluate: loader must be a Loader, got str"):
+        _trainer().evaluate("x")

@@ -7,10 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save
 
 from sccengine.training.checkpoint import (
     CheckpointFolder,
+    _digest,
     load_weights,
     pack,
     read_file,
@@ -199,3 +200,33 @@ def test_a_half_written_temporary_file_is_swept_up_and_other_files_are_not(tmp_p
     (tmp_path / ".mine.tmp").write_bytes(b"somebody's")
     assert folder.load_newest(print)[0].name == "step-00000001.safetensors"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.tmp", "step-00000001.safetensors"]
+
+
+def _whole_file(path, state):
+    """A file whose digest is right, whatever its state is."""
+    record = {"format": KIND, "state": state, "sha256": _digest({}, state)}
+    path.write_bytes(save({}, metadata={"sccengine": json.dumps(record)}))
+
+
+@pytest.mark.parametrize(
+    "state", [{"$array": "absent"}, {"$tuple": 5}, {"$pairs": [1]}, {"$pairs": [[[1], 2]]}], ids=str
+)
+def test_a_state_that_cannot_be_put_together_is_an_error_of_the_file(tmp_path, state):
+    path = tmp_path / "a.safetensors"
+    _whole_file(path, state)
+    with pytest.raises(CheckpointError, match="a.safetensors: its state cannot be put together"):
+        read_file(path, KIND)
+
+
+def test_a_header_nested_beyond_reason_is_an_error_of_the_file(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(save({}, metadata={"sccengine": "[" * 100_000}))
+    with pytest.raises(CheckpointError, match="a.safetensors: damaged"):
+        read_file(path, KIND)
+
+
+@pytest.mark.parametrize("weights", [{"a": np.array([None])}, {1: np.ones(1)}, {"a": "text"}], ids=str)
+def test_weights_that_are_no_numbers_are_refused(tmp_path, weights):
+    with pytest.raises(TypeError, match="names must be text and arrays hold numbers"):
+        save_weights(tmp_path / "a", weights)
+    assert not list(tmp_path.iterdir())

@@ -47,9 +47,11 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     subcommand_metavar="VERB ...",
+    invoke_without_command=True,
 )
 @click.version_option(__version__, prog_name="sccengine", message="%(prog)s %(version)s")
-def cli():
+@click.pass_context
+def cli(ctx):
     """Sliding-channel convolutions: train, evaluate and understand networks made of them.
 
     \b
@@ -61,6 +63,9 @@ def cli():
       sccengine summary --scheme dw+pw            what a network costs
       sccengine doctor                            what works on this machine
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
 
 
 def main(arguments=None):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from sccengine import DataError
 from sccengine.models import MODELS, SCHEMES
 
 
@@ -35,6 +36,18 @@ class Number(click.ParamType):
             if wrong:
                 self.fail(f"{value} {text}", param, ctx)
         return number
+
+
+class Folder(click.Path):
+    """A path that an empty text is not: it would silently be the current folder."""
+
+    def __init__(self):
+        super().__init__(path_type=Path)
+
+    def convert(self, value, param, ctx):
+        if value == "":
+            self.fail("an empty text names no folder; the current one is .", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def together(*options):
@@ -109,5 +122,7 @@ def usage_errors():
     """A setting that the library refuses is a usage error of the command line."""
     try:
         yield
+    except DataError:  # the setting was understood, it is the file that is bad
+        raise
     except (ValueError, TypeError) as error:
         raise click.UsageError(str(error), click.get_current_context()) from error

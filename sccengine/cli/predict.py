@@ -64,7 +64,7 @@ def _read(file, shape):
         return [(str(file), data.read_image(file, shape[1], shape[2], shape[0]))]
     try:
         array = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # NumPy parses the header as Python, which fails in many ways
         raise DataError(f"{file}: not a .npy file of numbers ({error})") from error
     wanted = " x ".join(map(str, shape))
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8:

@@ -24,7 +24,7 @@ from .job import (
     build_train_loader,
     describe_data,
 )
-from .options import Number, data_dir_option, device_option, model_options, together, usage_errors
+from .options import Folder, Number, data_dir_option, device_option, model_options, together, usage_errors
 
 # What each optimizer is given where --lr and --weight-decay are not; the few digits want more decay than large sets.
 _RATES = {"sgd": 0.1, "adamw": 0.002}
@@ -85,7 +85,7 @@ _checkpoint_options = together(
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/DATE-TIME]")
+@click.option("--out", type=Folder(), help="The run's folder.  [default: runs/DATE-TIME]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, from its newest checkpoint.")
 @model_options
 @_recipe_options
@@ -128,6 +128,11 @@ def train(ctx, out, resume, data_dir, device, epochs, checkpoint_steps, checkpoi
             message = f"{out} already holds a run: add --resume to go on with it, or choose another --out"
             raise click.UsageError(message, ctx)
         saved = directory.read_config()
+        if missing := [key for key in ("options", "training", "environment") if key not in saved]:
+            raise RunDirectoryError(
+                f"{directory.config}: has no {', '.join(missing)}: not begun by sccengine train, "
+                f"which therefore cannot resume it"
+            )
         _refuse_contradictions(ctx, given, options, saved, directory)
         options = saved["options"]
         epochs = epochs if "epochs" in given else saved["training"]["epochs"]
@@ -159,9 +164,7 @@ def train(ctx, out, resume, data_dir, device, epochs, checkpoint_steps, checkpoi
 
 def _refuse_contradictions(ctx, given, options, saved, directory):
     """A usage error naming both values if an option on the command line differs from what the run was begun with."""
-    begun = saved.get("options")
-    if begun is None:
-        raise RunDirectoryError(f"{directory.config}: not begun by sccengine train, which therefore cannot resume it")
+    begun = saved["options"]
     for name in sorted(given & set(options)):
         if options[name] != begun.get(name):
             option = "--" + name.replace("_", "-")

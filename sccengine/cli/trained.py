@@ -19,9 +19,14 @@ def load_trained(path, weights, device):
     """
     directory = RunDirectory(path)
     config = directory.read_config()
-    missing = [section for section in ("model", "data", "options") if section not in config]
+    missing = [section for section in ("model", "data", "options", "environment") if section not in config]
+    data = config.get("data")
+    keys = ("dataset", "image_shape", "class_names", "mean", "std")
+    missing += [f"data.{key}" for key in keys if not isinstance(data, dict) or key not in data]
     if missing:
         raise RunDirectoryError(f"{directory.config}: has no {', '.join(missing)}: not written by sccengine train")
+    with usage_errors():
+        device = backend.resolve_device(device)
     file = directory.best if weights == "best" else directory.last
     if not file.exists():
         raise RunDirectoryError(f"{path} has no {file.name} yet: no epoch of this run is finished")
@@ -30,6 +35,4 @@ def load_trained(path, weights, device):
         model.load_state_dict(load_weights(file)[0])
     except (KeyError, TypeError, ValueError) as error:
         raise RunDirectoryError(f"{directory.config}: does not describe a model ({error})") from error
-    with usage_errors():
-        device = backend.resolve_device(device)
     return model.to(device), config

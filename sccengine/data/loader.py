@@ -10,6 +10,8 @@ import operator
 
 import numpy as np
 
+from sccengine.functional import checks
+
 from .counter import AUGMENTATION, ORDER, Draws, check_seed
 from .dataset import ImageDataset
 from .transforms import Compose, batch_last
@@ -34,12 +36,7 @@ class Loader:
     def __init__(self, dataset, batch_size, *, shuffle=False, seed=0, transforms=None, drop_last=False):
         if not isinstance(dataset, ImageDataset):
             raise TypeError(f"Loader: dataset must be an ImageDataset, got {type(dataset).__name__}")
-        try:
-            batch_size = operator.index(batch_size)
-        except TypeError:
-            raise TypeError(f"Loader: batch_size must be a whole number, got {batch_size!r}") from None
-        if batch_size < 1:
-            raise ValueError(f"Loader: batch_size must be at least 1, got {batch_size}")
+        batch_size = checks.positive("Loader", "batch_size", batch_size)
         if drop_last and batch_size > len(dataset):
             raise ValueError(
                 f"Loader: with drop_last, batch_size {batch_size} leaves no batch of {len(dataset)} images"

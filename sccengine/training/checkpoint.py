@@ -114,7 +114,10 @@ def read_file(path, kind):
     """The state that `write_file` wrote. Raises CheckpointError that names the file and what is wrong with it."""
     arrays, record = _read(path)
     _expect(path, record or {}, kind)
-    return unpack(record["state"], arrays)
+    try:
+        return unpack(record["state"], arrays)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its state cannot be put together ({error!r})") from error
 
 
 def pack(state):
@@ -166,6 +169,9 @@ def _write(path, kind, arrays, state):
 
     # safetensors writes the memory behind an array, not its elements: a strided one would be saved wrong.
     arrays = {name: np.array(array, order="C", copy=None) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        if not isinstance(name, str) or array.dtype.kind not in "fiub":
+            raise TypeError(f"{path}: names must be text and arrays hold numbers, got {name!r} of {array.dtype}")
     record = {"format": kind, "state": state, "sha256": _digest(arrays, state)}
     # One entry: safetensors writes several in an order that changes from process to process.
     write_atomically(path, save(arrays, metadata={_RECORD: json.dumps(record)}))
@@ -185,7 +191,7 @@ def _read(path):
             return arrays, None
         record = json.loads(record)
         whole = record["sha256"] == _digest(arrays, record["state"])
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged or no safetensors file ({error})") from error
     if not whole:
         raise CheckpointError(f"{path}: damaged (its contents do not match its checksum)")

@@ -21,7 +21,10 @@ import numpy as np
 import sccengine.functional as F
 from sccengine import backend
 from sccengine.autograd import Tensor
-from sccengine.data import batch_last
+from sccengine.data import Loader, batch_last
+from sccengine.functional import checks
+from sccengine.nn import Module
+from sccengine.optim import Optimizer
 from sccengine.optim.schedules import Scheduler, constant
 
 from .diagnosis import find_non_finite, first_bad_array
@@ -71,15 +74,24 @@ class Trainer:
         keep=3,
         progress="auto",
     ):
+        for name, value, kind in (
+            ("model", model, Module),
+            ("optimizer", optimizer, Optimizer),
+            ("train_loader", train_loader, Loader),
+            ("test_loader", test_loader, Loader),
+            ("config", config, dict),
+        ):
+            absent = value is None and name in ("test_loader", "config")
+            if not absent and not isinstance(value, kind):
+                raise TypeError(f"Trainer: {name} must be a {kind.__name__}, got {type(value).__name__}")
         if patience is not None and test_loader is None:
             raise ValueError("Trainer: patience needs a test_loader to tell whether the model still improves")
-        for name, value in (
-            ("patience", patience),
-            ("checkpoint_steps", checkpoint_steps),
-            ("checkpoint_seconds", checkpoint_seconds),
-        ):
-            if value is not None and not value > 0:
-                raise ValueError(f"Trainer: {name} must be above 0, or None, got {value!r}")
+        for name, value in (("patience", patience), ("checkpoint_steps", checkpoint_steps)):
+            if value is not None:
+                checks.positive("Trainer", name, value)
+        if checkpoint_seconds is not None:
+            checks.above_zero("Trainer", "checkpoint_seconds", checkpoint_seconds)
+        label_smoothing = checks.fraction("Trainer", "label_smoothing", label_smoothing)
         self.model = model
         self.optimizer = optimizer
         self.train_loader = train_loader
@@ -133,9 +145,11 @@ class Trainer:
 
     def evaluate(self, loader=None):
         """An Evaluation (loss, accuracy, confusion) of the current weights on `loader`, by default the test loader."""
-        loader = loader or self.test_loader
+        loader = self.test_loader if loader is None else loader
         if loader is None:
             raise ValueError("evaluate: this trainer has no test_loader; give a loader")
+        if not isinstance(loader, Loader):
+            raise TypeError(f"evaluate: loader must be a Loader, got {type(loader).__name__}")
         return evaluate(self.model, loader)
 
     def predict(self, images):
