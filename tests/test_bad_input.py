@@ -139,3 +139,14 @@ def test_the_trainer_names_what_it_cannot_use(name, value, error):
 def test_evaluation_wants_a_loader():
     with pytest.raises(TypeError, match="evaluate: loader must be a Loader, got str"):
         _trainer().evaluate("x")
+
+
+@pytest.mark.parametrize("size", [(0, 3), (3, -1), (3, True), (3, "x"), (1.5, 3)])
+def test_images_are_read_to_at_least_one_pixel(tmp_path, size):
+    with pytest.raises((TypeError, ValueError), match="read_image: height and width must be"):
+        data.read_image(tmp_path / "absent.png", *size)
+
+
+def test_class_names_in_one_text_are_no_names():
+    with pytest.raises(TypeError, match="class_names must be a tuple of strings, got str"):
+        data.ImageDataset(np.zeros((2, 1, 2, 2), np.uint8), np.arange(2), "ab", "x")

@@ -48,6 +48,8 @@ class ImageDataset:
             raise ValueError(f"{owner}: images must have shape (N, C, H, W) with no empty axis, got {images.shape}")
         if labels.shape != images.shape[:1]:
             raise ValueError(f"{owner}: labels must have shape {images.shape[:1]}, one an image, got {labels.shape}")
+        if not isinstance(self.class_names, (tuple, list)):
+            raise TypeError(f"{owner}: class_names must be a tuple of strings, got {type(self.class_names).__name__}")
         names = tuple(self.class_names)
         if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
             raise ValueError(f"{owner}: class_names must be different strings, got {names!r}")

@@ -11,10 +11,11 @@ Needs Pillow.
 
 from __future__ import annotations
 
-import operator
 from pathlib import Path
 
 import numpy as np
+
+from sccengine.functional import checks
 
 from .dataset import ImageDataset
 from .errors import DataError, mismatch
@@ -31,7 +32,7 @@ def load_image_folder(path, image_size=32):
     none, and ImportError without Pillow. Files whose names start with a dot, or without an image's suffix,
     are passed over.
     """
-    image_size = _check_size(image_size)
+    image_size = checks.positive("load_image_folder", "image_size", image_size)
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such folder")
@@ -53,21 +54,10 @@ def load_image_folder(path, image_size=32):
 
 def read_image(path, height, width, channels=3):
     """One image file as uint8 (channels, height, width), prepared as in `load_image_folder` (1 or 3 channels)."""
-    from_pillow = _pillow()
-    try:
-        return _read(from_pillow, require_file(path), height, width, {1: "L", 3: "RGB"}[channels])
-    except KeyError:
-        raise ValueError(f"read_image: channels must be 1 or 3, got {channels}") from None
-
-
-def _check_size(image_size):
-    try:
-        size = operator.index(image_size)
-    except TypeError:
-        raise TypeError(f"load_image_folder: image_size must be a whole number, got {image_size!r}") from None
-    if size < 1:
-        raise ValueError(f"load_image_folder: image_size must be at least 1, got {size}")
-    return size
+    height, width = (checks.positive("read_image", "height and width", size) for size in (height, width))
+    if channels not in (1, 3):
+        raise ValueError(f"read_image: channels must be 1 or 3, got {channels!r}")
+    return _read(_pillow(), require_file(path), height, width, "L" if channels == 1 else "RGB")
 
 
 def _pillow():
