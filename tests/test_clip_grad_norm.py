@@ -5,6 +5,8 @@ import pytest
 
 from sccengine import optim
 from sccengine.autograd import Parameter, Tensor
+from sccengine.backend import num_threads, set_num_threads
+from sccengine.kernels.cpu import clip_grad_norm as kernels
 from tests.checks import clip_grad_norm as checks
 
 
@@ -28,6 +30,22 @@ def test_a_single_parameter():
     parameter.grad = Tensor(np.array([8.0]))
     assert optim.clip_grad_norm(parameter, 2.0) == 8.0
     np.testing.assert_allclose(parameter.grad.numpy(), [2.0], rtol=1e-6)
+
+
+@pytest.mark.skipif(num_threads() < 2, reason="needs two threads")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_norm_has_the_same_bits_with_any_number_of_threads(dtype):
+    before = num_threads()
+    rng = np.random.default_rng(0)
+    gradients = [rng.standard_normal(70001 + n).astype(dtype) for n in range(20)]
+    found = []
+    try:
+        for threads in (1, 2):
+            set_num_threads(threads)
+            found.append([kernels.sum_of_squares(gradient) for gradient in gradients])
+    finally:
+        set_num_threads(before)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("max_norm", [0, -1.0, float("nan")])

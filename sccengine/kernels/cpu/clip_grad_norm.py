@@ -21,10 +21,11 @@ def _block_squares(
 
 
 @parallel_jit
-def _sum_of_squares(
+def _squares_of_blocks(
     gradient,  # (n,)
     parallel,
 ):
+    """Sums by block. Adding them up here would be no fixed order: Numba shares out sum() among the threads too."""
     blocks = (gradient.size + BLOCK - 1) // BLOCK
     totals = np.empty(blocks, np.float64)
     if parallel:
@@ -33,7 +34,7 @@ def _sum_of_squares(
     else:
         for block in range(blocks):
             totals[block] = _block_squares(gradient[block * BLOCK : (block + 1) * BLOCK])
-    return totals.sum()
+    return totals
 
 
 @jit
@@ -49,7 +50,7 @@ def _scale(
 def sum_of_squares(
     gradient,  # (n,)
 ):
-    return float(_sum_of_squares(gradient, gradient.size >= PARALLEL_WORK))
+    return float(_squares_of_blocks(gradient, gradient.size >= PARALLEL_WORK).sum())
 
 
 def scale(
