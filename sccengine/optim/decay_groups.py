@@ -5,8 +5,6 @@ Shrinking a bias or a normalisation's scale regularises nothing (the next normal
 
 from __future__ import annotations
 
-from sccengine.nn.module import Module
-
 
 def decay_groups(model, weight_decay):
     """Groups for an optimizer: parameters of rank >= 2 get ``weight_decay``, those of rank <= 1 get 0.
@@ -15,7 +13,7 @@ def decay_groups(model, weight_decay):
 
         optimizer = optim.SGD(optim.decay_groups(model, 5e-4), lr=0.1, momentum=0.9)
     """
-    if not isinstance(model, Module):
+    if not callable(getattr(model, "parameters", None)):
         raise TypeError(f"decay_groups: model must be a Module, got {type(model).__name__}")
     decayed, others = [], []
     for parameter in model.parameters():
