@@ -7,7 +7,10 @@ channels for filters (``windows.transposed_tiles``), so ``contract`` serves both
     forward     y (O, M)  = W x          W[f, c] = weight[f, (c - start[f]) mod C] where that tap is below K, else 0
     transposed  dx (C, M) = W^T dy
 
-and ``contract_weight`` sums dy[f] . x[c] over the same tiles. Nothing of the size of a gathered window is ever stored:
+and ``contract_weight`` sums dy[f] . x[c] over the same tiles. (0 * inf is NaN: an infinity or a NaN in a channel spoils
+all filters of a tile that reads it, also those whose own window does not.)
+
+Nothing of the size of a gathered window is ever stored:
 
 * the weights of a tile are packed so that those of one panel row stand side by side (at most W's nonzeros, padded);
 * columns are taken in blocks of a few vectors, and the source rows of a block packed into one small panel: rows lie M

@@ -7,7 +7,8 @@ source rows. A block makes a tile of filters x COLUMNS columns of y:
     y[f,m] = bias[f] + sum over the panel's rows c of W(f,c) * x[c,m]
     W(f,c) = weight[f,tap] where tap = (c - start[f]) mod C is below K, else 0
 
-The zeros cost arithmetic, but every x that a block has read serves TILE filters, and every weight COLUMNS columns.
+The zeros cost arithmetic (and 0 * inf is NaN: an infinity in a channel spoils all filters of a tile that reads it), but
+every x that a block has read serves TILE filters, and every weight COLUMNS columns.
 Nothing is copied in global memory, and no case is special: wraps, O < D, O not a multiple of D, K = 1, dense.
 
 dx is the same kernel with the roles of filters and channels exchanged (windows.transposed_tiles), since
