@@ -19,7 +19,11 @@ from .trained import WEIGHTS, load_trained
 @run_argument
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes to print.")
-@click.option("--invert", is_flag=True, help="Swap black and white first: digits are learnt as white ink on black.")
+@click.option(
+    "--invert",
+    is_flag=True,
+    help="Swap black and white first: digits are learnt as white ink on black, filling the picture.",
+)
 @click.option("--weights", type=click.Choice(WEIGHTS), default="best", show_default=True, help="Of which epoch.")
 @device_option
 @json_option
