@@ -4,8 +4,9 @@
     F.cross_entropy(y, labels).backward()                   # gradients of every leaf with requires_grad
 
 A node knows its inputs, keeps only what its backward needs, and is freed by the one backward pass it serves. What a
-node kept must not change before that pass. Changes through the engine (optimizers, ``.data = ...``) are counted. In host
-memory, graph results are read-only through ``.data``, and leaves handed out as raw arrays are compared by a checksum.
+node kept must not change before that pass. Changes through the engine (optimizers, ``.data = ...``) are counted. In
+host memory, graph results are read-only through ``.data``, and leaves handed out as raw arrays are compared by a
+checksum.
 """
 
 from __future__ import annotations

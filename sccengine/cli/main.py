@@ -56,12 +56,12 @@ def cli(ctx):
 
     \b
     Examples:
-      sccengine train                              learn handwritten digits (under a minute and a half)
+      sccengine train                            learn handwritten digits (under a minute and a half)
       sccengine train --out runs/a --epochs 100  the same, longer, in a folder of your choice
-      sccengine evaluate runs/a                    how good it became
-      sccengine predict runs/a digit.png           what it makes of a picture
-      sccengine summary --scheme dw+pw             what a network costs
-      sccengine doctor                             what works on this machine
+      sccengine evaluate runs/a                  how good it became
+      sccengine predict runs/a digit.png         what it makes of a picture
+      sccengine summary --scheme dw+pw           what a network costs
+      sccengine doctor                           what works on this machine
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
