@@ -156,12 +156,6 @@ def to_host(array):
     return array.view(np.ndarray) if isinstance(array, np.ndarray) else to_device(array, "cpu")
 
 
-def synchronize(array):
-    """Wait until the device of an array has done all its work (nothing to do for host memory)."""
-    if not isinstance(array, np.ndarray):
-        sys.modules["cupy"].cuda.get_current_stream().synchronize()
-
-
 # --- memory order -------------------------------------------------------------------------------------------------
 
 
