@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import os
 import sys
+import threading
 from functools import cache
 
 import numpy as np
@@ -204,6 +205,34 @@ def owner(array):
         array = base
         base = getattr(array, "base", None)
     return array
+
+
+# --- captured steps -----------------------------------------------------------------------------------------------
+
+_captures = threading.local()
+
+
+def current_capture():
+    """The capture of a step that is in progress in this thread (capture.py), or None."""
+    return getattr(_captures, "current", None)
+
+
+def set_current_capture(capture):
+    """Make ``capture`` the one in progress in this thread; None ends it."""
+    _captures.current = capture
+
+
+def host_value(fn, like, dtype):
+    """``fn()``, a list of numbers that the host decides anew at every step, as a 1-D array on the device of ``like``.
+
+    Learning rates, step numbers and random keys reach kernels through it. ``fn`` is called once for every step: here,
+    and, if the step is being captured, before every further replay of it, which reads the new numbers from this array.
+    So ``fn`` may draw keys and count steps.
+    """
+    capture = current_capture()
+    if capture is not None and type(like) is not np.ndarray:
+        return capture.host_value(fn, like, np.dtype(dtype))
+    return to_device(np.array(fn(), dtype).reshape(-1), device_of(like))
 
 
 # --- randomness ---------------------------------------------------------------------------------------------------

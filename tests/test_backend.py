@@ -80,3 +80,15 @@ def test_bad_seeds(seed):
 def test_bad_thread_counts():
     with pytest.raises(ValueError, match="threads must be from 1 to"):
         backend.set_num_threads(0)
+
+
+def test_host_values_are_asked_for_once_and_keep_64_bits():
+    calls = []
+
+    def numbers():
+        calls.append(1)
+        return [2**64 - 1, 3]
+
+    value = backend.host_value(numbers, np.zeros(1, np.float32), np.uint64)
+    assert value.dtype == np.uint64 and value.tolist() == [2**64 - 1, 3] and len(calls) == 1
+    assert backend.host_value(lambda: [0.1], np.zeros(1, np.float32), np.float64).tolist() == [0.1]
