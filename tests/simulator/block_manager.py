@@ -6,6 +6,8 @@ until all have come to a barrier. Here
 * the threads of a kernel without barriers run one after another, as plain calls;
 * the threads of a kernel with barriers are kept for the next block, and pass a baton round: each runs to its next
   barrier, then wakes its neighbour and sleeps. When the baton comes back, all others have come to the barrier too;
+* the 32 threads of a warp pass the baton among themselves at a warp-wide operation (sccengine's simulator_twins.py),
+  until the last has come and computed it for all;
 * a device function that does not use ``cuda`` is called as it is, without swapping names in its module.
 
 The order is always the same, and unkind to a forgotten barrier: a thread runs as far as it can before the next one
@@ -21,8 +23,13 @@ from numba.cuda.simulator import kernel as simulator
 Dim3 = simulator.Dim3
 FakeCUDAKernel = simulator.FakeCUDAKernel
 
+WARP = 32
+
 # Called as observer(kernel, arguments) at every launch.
 observers = []
+
+# Numba's own way of running a block: one operating-system thread for each CUDA thread, all at the same time.
+numbas_run = simulator.BlockManager.run
 
 _workers = []
 _with_barriers = {}
@@ -49,6 +56,9 @@ class Worker(threading.Thread):
     def syncthreads(self):
         self.block.barrier(self)
 
+    def meet_warp(self, row, function):
+        return self.block.warps[self.thread_id // WARP].meet(self, row, function)
+
 
 class Block:
     """One block with barriers: its workers in the order in which the baton goes round."""
@@ -57,6 +67,7 @@ class Block:
         self.function = function
         self.args = args
         self.alive = list(workers)
+        self.warps = [Warp(self, workers[first : first + WARP]) for first in range(0, len(workers), WARP)]
         self.error = None
         self.done = threading.Semaphore(0)
 
@@ -88,6 +99,38 @@ class Block:
 
     def _after(self, worker):
         return self.alive[(self.alive.index(worker) + 1) % len(self.alive)]
+
+
+class Warp:
+    """The meetings of the lanes of one warp. The baton stays among them until all have come."""
+
+    def __init__(self, block, lanes):
+        self.block = block
+        self.lanes = lanes
+        self.rows = {}
+        self.meetings = 0
+
+    def meet(self, worker, row, function):
+        lane = worker.thread_id % WARP
+        following = self.lanes[(lane + 1) % len(self.lanes)]
+        if len(self.lanes) < WARP or following not in self.block.alive:
+            raise RuntimeError("a warp-wide operation without all 32 lanes of the warp")
+        if self.rows and function is not self.function:
+            raise RuntimeError("the 32 lanes of a warp are at different warp-wide operations")
+        meeting = self.meetings
+        self.function = function
+        self.rows[lane] = row
+        if len(self.rows) == WARP:
+            self.results = function([self.rows[each] for each in range(WARP)])
+            self.rows = {}
+            self.meetings += 1
+        following.turn.release()
+        worker.turn.acquire()
+        if self.block.error is not None:
+            raise Abandoned
+        if self.meetings == meeting:
+            raise RuntimeError(f"only {len(self.rows)} of 32 lanes came to a warp-wide operation")
+        return self.results[lane]
 
 
 def install():
@@ -133,6 +176,8 @@ def _place(thread, grid_point, point, thread_id):
     thread.blockIdx = Dim3(*grid_point)
     thread.threadIdx = point
     thread.thread_id = thread_id
+    # Asynchronous copies under way belong to the thread that was here before.
+    vars(thread).pop("copies", None)
 
 
 def _located(error, thread):
@@ -143,17 +188,24 @@ def _located(error, thread):
 
 
 def _has_barriers(function):
+    """Whether the function, or one that it calls, waits for other threads: at a barrier or in a warp-wide operation."""
     if function not in _with_barriers:
-        names = function.__code__.co_names
-        called = (function.__globals__.get(name) for name in names)
-        _with_barriers[function] = any(name.startswith("syncthreads") for name in names) or any(
-            isinstance(value, FakeCUDAKernel) and _has_barriers(value.fn) for value in called
+        _with_barriers[function] = any(name.startswith("syncthreads") for name in function.__code__.co_names) or any(
+            getattr(value, "warp_wide", False) or (isinstance(value, FakeCUDAKernel) and _has_barriers(value.fn))
+            for value in _named(function)
         )
     return _with_barriers[function]
 
 
 def _uses_cuda(function):
     if function not in _using_cuda:
-        values = [function.__globals__.get(name) for name in function.__code__.co_names]
-        _using_cuda[function] = any(value is cuda or isinstance(value, simulator.FakeCUDAModule) for value in values)
+        _using_cuda[function] = any(
+            value is cuda or isinstance(value, simulator.FakeCUDAModule) for value in _named(function)
+        )
     return _using_cuda[function]
+
+
+def _named(function):
+    """What the names in a function stand for: globals, and variables of an enclosing function."""
+    yield from (function.__globals__.get(name) for name in function.__code__.co_names)
+    yield from (cell.cell_contents for cell in function.__closure__ or ())

@@ -1,0 +1,78 @@
+"""The intrinsics become the instructions that they are written for, without stack; see test_kernels.py."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.compile.test_kernels import CAPABILITIES, ROOT, missing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_probes_hold_their_instructions(capability):
+    problem = missing()
+    if problem and os.environ.get("SCCENGINE_REQUIRE_COMPILE") == "1":
+        pytest.fail(problem)
+    if problem:
+        pytest.skip(problem)
+    # A process compiles for one capability only, see compiler.py.
+    command = [sys.executable, "-m", "tests.compile.test_intrinsics", capability]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows
+    for row in rows:
+        assert not row["stack"], row["kernel"]
+        for wanted in row["wanted"]:
+            assert any(found.startswith(wanted) for found in row["found"]), (row["kernel"], wanted, row["found"])
+
+
+def main():
+    """Prints for each probe the instructions wanted and found, as a row of JSON."""
+    from numba import cuda, types
+    from numba.cuda import dispatcher
+
+    from tests.compile.compiler import find_ptxas
+    from tests.intrinsics_probe import COMPILE
+
+    capability = tuple(int(part) for part in sys.argv[1].split("."))
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
+    letters = {"F": types.CPointer(types.float32), "i": types.int32}
+    tools = find_ptxas().parent
+    with tempfile.TemporaryDirectory() as folder:
+        ptx_file, cubin = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
+        for kernel, codes, since, wanted in COMPILE:
+            if capability < since:
+                continue
+            signature = tuple(letters[code] for code in codes)
+            ptx, _ = cuda.compile(kernel.py_func, signature, cc=capability, device=False, abi="numba")
+            ptx_file.write_text(ptx)
+            architecture = "-arch=sm_{}{}".format(*capability)
+            log = subprocess.run(
+                [tools / "ptxas", "-v", architecture, ptx_file, "-o", cubin], check=True, capture_output=True, text=True
+            ).stderr
+            code = subprocess.run([tools / "nvdisasm", "-c", cubin], check=True, capture_output=True, text=True).stdout
+            row = {
+                "kernel": kernel.py_func.__name__,
+                "wanted": wanted,
+                # Turing writes LDS.U.128 what later ones call LDS.128.
+                "found": sorted(
+                    {
+                        name.replace(".U.", ".")
+                        for name in re.findall(r"\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.a-z]+)", code)
+                    }
+                ),
+                "stack": int(re.search(r"(\d+) bytes stack frame", log).group(1)),
+            }
+            print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()
