@@ -7,7 +7,7 @@ import pytest
 
 import sccengine.functional as F
 from sccengine import Tensor, backend, models, no_grad
-from sccengine.models.dscnet import scaled
+from sccengine.models.parts import scaled
 
 SCHEMES = models.SCHEMES
 

@@ -69,7 +69,7 @@ def test_the_model_is_left_as_it_was():
 def test_it_prints_as_a_table_and_becomes_json():
     result = models.summarize(models.build("dscnet", in_channels=1), (1, 8, 8))
     lines = str(result).splitlines()
-    assert lines[0].split() == "layer type output K S D overlap parameters MACs".split()
+    assert lines[0].split() == "layer type output cg K S D overlap parameters MACs".split()
     assert "blocks.0.mix" in str(result) and "9,482 parameters" in lines[-1] and "221,184 FLOPs" in lines[-1]
     assert max(map(len, lines)) <= 100
     assert json.loads(json.dumps(result.as_dict()))["macs"] == result.macs

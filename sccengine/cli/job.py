@@ -40,9 +40,11 @@ def describe_data(dataset, train_set):
 
 
 def build_model(config):
-    """The model of config["model"], freshly initialised on the CPU."""
+    """The model of config["model"], freshly initialised on the CPU; ValueError if the images are too small for it."""
     settings = dict(config["model"])
-    return models.build(settings.pop("name"), **settings)
+    model = models.build(settings.pop("name"), **settings)
+    models.check_image_size(model, config["data"]["image_shape"][1:])
+    return model
 
 
 def normalisation(config):

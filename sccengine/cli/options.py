@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from sccengine import DataError
-from sccengine.models import MODELS, SCHEMES
+from sccengine.models import MODELS, SCHEMES, STEMS
 
 
 class Number(click.ParamType):
@@ -87,6 +87,13 @@ model_options = together(
     ),
     click.option(
         "--width", type=Number(above=0), default=1.0, show_default=True, help="Multiplies the numbers of channels."
+    ),
+    click.option(
+        "--stem",
+        type=click.Choice(STEMS),
+        default="cifar",
+        show_default=True,
+        help="First layers: for small images, or for large ones.",
     ),
 )
 

@@ -32,7 +32,7 @@ class Shape(click.ParamType):
 @click.option("--input", "input_shape", type=Shape(), default="1x8x8", show_default=True, help="Size of one image.")
 @click.option("--classes", type=click.IntRange(min=1), default=10, show_default=True)
 @json_option
-def summary(model, scheme, groups, overlap, width, input_shape, classes, as_json):
+def summary(model, scheme, groups, overlap, width, stem, input_shape, classes, as_json):
     """Layer by layer: output shape, window (width K, shift S, cycle D), effective overlap, parameters, MACs.
 
     MACs are multiply-accumulates of convolution, sliding-channel and linear layers for one image; FLOPs are twice that.
@@ -42,6 +42,8 @@ def summary(model, scheme, groups, overlap, width, input_shape, classes, as_json
       sccengine summary
       sccengine summary --input 3x32x32 --groups 4 --overlap 0.33
       sccengine summary --scheme dw+pw --width 2 --json
+      sccengine summary --model vgg16 --input 3x32x32
+      sccengine summary --model resnet50 --stem imagenet --input 3x224x224 --classes 1000
     """
     with usage_errors():
         network = models.build(
@@ -50,9 +52,11 @@ def summary(model, scheme, groups, overlap, width, input_shape, classes, as_json
             groups=groups,
             overlap=overlap,
             width=width,
+            stem=stem,
             in_channels=input_shape[0],
             num_classes=classes,
         )
+        models.check_image_size(network, input_shape[1:])
     result = models.summarize(network, input_shape)
     if as_json:
         print_json(result.as_dict())

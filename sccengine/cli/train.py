@@ -110,7 +110,7 @@ def train(ctx, out, resume, data_dir, device, epochs, checkpoint_steps, checkpoi
       sccengine train --out runs/narrow --groups 4 --overlap 0.33 --width 0.5
       sccengine train --out runs/narrow --resume
       sccengine train --scheme dw+pw --epochs 100 --seed 1
-      sccengine train --dataset cifar10 --data-dir ~/data --batch-size 128 --label-smoothing 0
+      sccengine train --model resnet18 --dataset cifar10 --data-dir ~/data --batch-size 128 --label-smoothing 0
     """
     if out is None:
         if resume:
@@ -189,6 +189,7 @@ def _build(options, epochs, data_dir, device, **settings):
         "groups": options["groups"],
         "overlap": options["overlap"],
         "width": options["width"],
+        "stem": options["stem"],
         "in_channels": train_set.image_shape[0],
         "num_classes": train_set.num_classes,
     }

@@ -13,7 +13,8 @@ As in the published models, the stride sits in the depthwise convolution, and de
 sliding-channel layers carry a bias.
 
 Narrow layers: where a layer has fewer input channels than `groups`, it is built with groups=1, that is, as a pointwise
-layer: there is next to nothing to save there. A wider layer whose channels `groups` does not divide is an error.
+layer: there is next to nothing to save there. Such a layer carries a `note` that says so, which summaries show. A wider
+layer whose channels `groups` does not divide is an error. First layers, which read the image, are not replaced at all.
 """
 
 from __future__ import annotations
@@ -58,12 +59,14 @@ def depthwise(channels, kernel_size=3, stride=1):
 
 def channel_mixing(scheme, in_channels, out_channels, *, groups=2, overlap=0.5):
     """The 1x1 stage of a depthwise scheme, which alone mixes channels: a dict of name -> layer."""
-    groups = groups if in_channels >= groups else 1
     if scheme == "dw+pw":
         return {"mix": nn.Conv2d(in_channels, out_channels, 1)}
+    narrow = in_channels < groups
+    asked, groups = groups, 1 if narrow else groups
     if scheme == "dw+scc":
-        return {"mix": nn.SCC(in_channels, out_channels, groups=groups, overlap=overlap)}
-    layers = {"mix": nn.Conv2d(in_channels, out_channels, 1, groups=groups)}
-    if scheme == "dw+gpw+shuffle":
-        layers["shuffle"] = nn.ChannelShuffle(groups)
-    return layers
+        mix = nn.SCC(in_channels, out_channels, groups=groups, overlap=overlap)
+    else:
+        mix = nn.Conv2d(in_channels, out_channels, 1, groups=groups)
+    if narrow:
+        mix.note = f"{in_channels} input channels, fewer than groups={asked}: built with groups=1 (pointwise)"
+    return {"mix": mix, "shuffle": nn.ChannelShuffle(groups)} if scheme == "dw+gpw+shuffle" else {"mix": mix}

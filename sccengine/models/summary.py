@@ -21,27 +21,32 @@ from sccengine.autograd import Tensor
 
 from .mode import evaluation_mode
 
-_HEADINGS = ("layer", "type", "output", "K", "S", "D", "overlap", "parameters", "MACs")
+_HEADINGS = ("layer", "type", "output", "cg", "K", "S", "D", "overlap", "parameters", "MACs")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer. Window width K, shift S, cycle D and effective overlap (K - S) / K are None where it has no window."""
+    """One layer. None where it has no such thing: groups cg, window width K, shift S, cycle D, overlap (K - S) / K.
+
+    `note` is what the model says of it where it was not built as asked, for instance narrower than the groups.
+    """
 
     name: str
     type: str
     output_shape: tuple[int, ...]
+    groups: int | None
     width: int | None
     shift: int | None
     cycle: int | None
     overlap: float | None
     params: int
     macs: int
+    note: str | None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Rows in the order in which the layers ran, and their totals; ``print(summary)`` shows the table."""
+    """Rows in the order in which the layers ran, and their totals; ``print(summary)`` shows a table, then the notes."""
 
     input_shape: tuple[int, ...]
     rows: tuple[Row, ...]
@@ -62,6 +67,7 @@ class Summary:
         lines.append(
             f"input {shape}: {self.params:,} parameters, {self.macs:,} MACs an image (= {2 * self.macs:,} FLOPs)"
         )
+        lines += [f"{row.name}: {row.note}" for row in self.rows if row.note]
         return "\n".join(lines)
 
 
@@ -113,12 +119,14 @@ def _row(name, module, input_shape, output_shape, counted):
         name=name,
         type=type(module).__name__,
         output_shape=tuple(output_shape[1:]),
+        groups=module.groups if isinstance(module, (nn.Conv2d, nn.SCC)) else None,
         width=windows and windows.width,
         shift=windows and windows.shift,
         cycle=windows and windows.cycle,
         overlap=windows and windows.overlap,
         params=sum(math.prod(p.shape) for p in parameters),
         macs=_macs(module, output_shape),
+        note=getattr(module, "note", None),
     )
 
 
@@ -137,6 +145,7 @@ def _cells(row):
         row.name,
         row.type,
         " x ".join(map(str, row.output_shape)),
+        number(row.groups),
         number(row.width),
         number(row.shift),
         number(row.cycle),
