@@ -310,7 +310,7 @@ def _first_gradient(tensor, gradient):
     if gradient is None:
         if tensor.size != 1:
             raise RuntimeError(f"backward of a tensor of shape {tensor.shape} needs a gradient of that shape")
-        return _filled_like(tensor.array, 1)
+        return backend.filled(tensor.shape, 1, like=tensor.array)
     gradient = as_tensor(gradient).array
     if gradient.shape != tensor.shape:
         raise ValueError(f"the gradient has shape {gradient.shape}, the tensor {tensor.shape}")
@@ -319,15 +319,36 @@ def _first_gradient(tensor, gradient):
     return backend.to_device(gradient, tensor.device)
 
 
-def _filled_like(array, value):
-    filled = backend.empty(array.shape, like=array)
-    filled[...] = value
-    return filled
+def _flat(array, in_order):
+    """All elements in memory order: row-major where ``in_order``, else batch-last."""
+    return (array if in_order else backend.rows(array)).reshape(-1)
+
+
+def _empty_like(array, in_order):
+    if in_order:
+        return backend.empty(array.shape, like=array)
+    return backend.from_rows(backend.empty((*array.shape[1:], array.shape[0]), like=array))
+
+
+def _copied(array):
+    """A copy in the same memory order."""
+    in_order = array.flags.c_contiguous
+    copy = _empty_like(array, in_order)
+    backend.kernels_for(array).copy.copy(_flat(array, in_order), _flat(copy, in_order))
+    return copy
+
+
+def _sum(a, b):
+    """a + b in their memory order, by the engine's kernel: a captured step replays nothing else."""
+    in_order = a.flags.c_contiguous and b.flags.c_contiguous
+    total = _empty_like(a, in_order)
+    backend.kernels_for(a).add.forward(_flat(a, in_order), _flat(b, in_order), _flat(total, in_order))
+    return total
 
 
 def _walk(root, gradient):
     if root.creator is None:
-        _accumulate(root, gradient.copy())
+        _accumulate(root, _copied(gradient))
         return
     for node in _nodes(root.creator):
         node.check()
@@ -342,7 +363,7 @@ def _walk(root, gradient):
             if tensor.creator is None:
                 _accumulate(tensor, share)
             elif tensor.creator in pending:
-                pending[tensor.creator] = pending[tensor.creator] + share
+                pending[tensor.creator] = _sum(pending[tensor.creator], share)
             else:
                 pending[tensor.creator] = share
                 heapq.heappush(queue, (-tensor.creator.order, tensor.creator))
@@ -378,7 +399,7 @@ def _gradients(node, dy):
             )
         if tensor.creator is None:
             if id(backend.owner(gradient)) in taken:
-                gradient = gradient.copy(order="K") if isinstance(gradient, np.ndarray) else gradient + 0
+                gradient = _copied(gradient)
             taken.add(id(backend.owner(gradient)))
         checked.append(gradient)
     return checked
@@ -388,4 +409,4 @@ def _accumulate(leaf, gradient):
     if leaf.grad is None:
         leaf.grad = Tensor._wrap(gradient)
     else:
-        leaf.grad = Tensor._wrap(leaf.grad.array + gradient)
+        leaf.grad = Tensor._wrap(_sum(leaf.grad.array, gradient))

@@ -193,8 +193,16 @@ def empty(shape, like, dtype=None):
 
 def zeros(shape, like, dtype=None):
     """A C-contiguous array of zeros on the device of ``like``, of its dtype unless one is given."""
+    return filled(shape, 0, like, dtype)
+
+
+def filled(shape, value, like, dtype=None):
+    """A C-contiguous array on the device of ``like`` in which every element is ``value``."""
     array = empty(shape, like, dtype)
-    array[...] = 0
+    if array.dtype.kind == "f":
+        kernels_for(array).copy.fill(array.reshape(-1), value)
+    else:
+        array[...] = value
     return array
 
 

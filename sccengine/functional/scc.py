@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from sccengine.autograd import Function, as_tensor
-from sccengine.backend import contiguous, empty, from_rows, kernels_for, rows, zeros
+from sccengine.backend import contiguous, empty, from_rows, kernels_for, rows
 from sccengine.functional import checks
 from sccengine.windows import ChannelWindows
 
@@ -32,7 +32,7 @@ class ContractionFunction(Function):
         self.weight_shape = weight.shape
         x = rows(x)
         if self.stride != (1, 1):
-            x = contiguous(x[:, :: self.stride[0], :: self.stride[1]])
+            x = self._subsampled(x)
         self.read_shape = x.shape
         x = x.reshape(windows.in_channels, -1)
         weight = contiguous(weight).reshape(windows.out_channels, windows.width)
@@ -59,14 +59,21 @@ class ContractionFunction(Function):
             kernels.rows.sum_rows(dy, dbias)
         return dx, dweight, dbias
 
+    def _subsampled(self, x):
+        """The pixels that the stride leaves of x (C, H, W, N)."""
+        channels, height, width, samples = x.shape
+        pixels = (-(-height // self.stride[0]), -(-width // self.stride[1]))
+        read = empty((channels, *pixels, samples), like=x)
+        kernels_for(x).subsample.forward(x, read, self.stride)
+        return read
+
     def _backward_input(self, kernels, dy, weight):
         dx = empty((self.windows.in_channels, dy.shape[1]), like=dy)
         kernels.scc.backward_input(dy, weight, dx, self.windows, self.variant)
         dx = dx.reshape(self.read_shape)
         if self.stride != (1, 1):
-            spread = zeros(self.input_shape, like=dy)
-            spread[:, :: self.stride[0], :: self.stride[1]] = dx
-            dx = spread
+            read, dx = dx, empty(self.input_shape, like=dy)
+            kernels.subsample.backward(read, dx, self.stride)
         return from_rows(dx)
 
 
