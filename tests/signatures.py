@@ -7,12 +7,29 @@ import numpy as np
 
 import sccengine.kernels.cuda as package
 
-_FIXED = {"D": np.float64, "I": np.int32, "L": np.int64, "d": np.float64, "i": np.int32, "u": np.uint64}
+_FIXED = {
+    "S": np.float32,
+    "D": np.float64,
+    "B": np.uint8,
+    "H": np.uint16,
+    "I": np.int32,
+    "L": np.int64,
+    "U": np.uint64,
+    "s": np.float32,
+    "d": np.float64,
+    "i": np.int32,
+    "u": np.uint64,
+}
 
 
 def argument_types(codes, dtype):
-    """The types that the letters of a COMPILE row stand for, as pairs (is an array, dtype)."""
-    return tuple((code.isupper(), np.dtype(_FIXED.get(code, dtype))) for code in codes)
+    """The types that the letters of a Build stand for, as pairs (is an array, dtype)."""
+    return tuple((code.isupper(), np.dtype(dtype if code in "Ff" else _FIXED[code])) for code in codes)
+
+
+def builds():
+    """Every (module, Build) of the CUDA kernel package."""
+    return [(module, build) for module in kernel_modules() for build in getattr(module, "COMPILE", ())]
 
 
 def kernel_modules():

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,19 +21,21 @@ from numba import cuda
 from numba.cuda import dispatcher
 from numba.np.numpy_support import from_dtype
 
-from tests.signatures import argument_types, kernel_modules
+from tests.signatures import argument_types, builds
 
 # Lines that `ptxas -v` prints for each kernel.
 _MEMORY = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _REGISTERS = re.compile(r"Used (\d+) registers")
+# An instruction that nvdisasm prints, perhaps under a predicate: ``/*0090*/  @!P0 LDG.E.128 R4, ...``.
+_OPCODE = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", re.MULTILINE)
 _SHARED = re.compile(r"(\d+) bytes smem")
 
 
-def find_ptxas():
-    """The ptxas of NVIDIA's wheels, which matches the compiler that numba-cuda installs; None if not installed."""
+def find_tool(name):
+    """A program of NVIDIA's wheels, which match the compiler that numba-cuda installs; None if not installed."""
     spec = importlib.util.find_spec("nvidia")
     folders = spec.submodule_search_locations if spec else ()
-    found = [path for folder in folders for path in Path(folder).glob("*/bin/ptxas*") if path.stem == "ptxas"]
+    found = [path for folder in folders for path in Path(folder).glob(f"*/bin/{name}*") if path.stem == name]
     return found[0] if found else None
 
 
@@ -40,14 +43,30 @@ def main():
     capability = tuple(int(part) for part in sys.argv[1].split("."))
     # Numba asks the device for its capability before it compiles a device function; there is no device here.
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
-    ptxas = find_ptxas()
+    ptxas = find_tool("ptxas")
     with tempfile.TemporaryDirectory() as folder:
-        for module in kernel_modules():
-            for kernel, codes in getattr(module, "COMPILE", ()):
-                for dtype in ("float32", "float64"):
-                    row = {"kernel": f"{module.__name__}.{kernel.py_func.__name__}", "codes": codes, "dtype": dtype}
-                    row |= compile_kernel(kernel, codes, np.dtype(dtype), capability, ptxas, Path(folder))
-                    print(json.dumps(row), flush=True)
+        for module, build in builds():
+            if capability < build.since:
+                continue
+            for dtype in build.dtypes:
+                row = {"kernel": f"{module.__name__}.{build.kernel.py_func.__name__}", "codes": build.codes}
+                row |= {"dtype": dtype, "registers_allowed": build.registers}
+                row |= compile_kernel(build.kernel, build.codes, np.dtype(dtype), capability, ptxas, Path(folder))
+                if "opcodes" in row:
+                    row["absent"] = [each for each in build.instructions if not occurs(each, row["opcodes"])]
+                print(json.dumps(row), flush=True)
+
+
+def occurs(instruction, opcodes):
+    """Whether an opcode has the first part of `instruction` and its further parts in this order: LDG.E.128 is found
+    in LDG.E.LTC128B.128.CONSTANT."""
+    first, *modifiers = instruction.split(".")
+    for opcode in opcodes:
+        name, *found = opcode.split(".")
+        remaining = iter(found)
+        if name == first and all(modifier in remaining for modifier in modifiers):
+            return True
+    return False
 
 
 def compile_kernel(kernel, codes, dtype, capability, ptxas, folder):
@@ -66,7 +85,10 @@ def compile_kernel(kernel, codes, dtype, capability, ptxas, folder):
         return {"error": done.stderr}
     stack, stores, loads = (int(number) for number in _MEMORY.search(done.stderr).groups())
     shared = _SHARED.search(done.stderr)
+    command = [find_tool("nvdisasm"), folder / "kernel.cubin"]
+    disassembled = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return {
+        "opcodes": Counter(_OPCODE.findall(disassembled)),
         "registers": int(_REGISTERS.search(done.stderr).group(1)),
         "stack": stack,
         "spill_stores": stores,

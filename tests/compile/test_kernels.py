@@ -26,11 +26,10 @@ def missing():
         return "Numba simulates CUDA in this process: run tests/compile without NUMBA_ENABLE_CUDASIM"
     if importlib.util.find_spec("numba_cuda") is None:
         return 'numba-cuda is not installed: pip install "sccengine[test-cuda]"'
-    from tests.compile.compiler import find_ptxas
+    from tests.compile.compiler import find_tool
 
-    if find_ptxas() is None:
-        return 'ptxas is not installed: pip install "sccengine[test-cuda]"'
-    return None
+    absent = [name for name in ("ptxas", "nvdisasm") if find_tool(name) is None]
+    return f'{" and ".join(absent)} not installed: pip install "sccengine[test-cuda]"' if absent else None
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +60,14 @@ def test_kernels_compile_and_stay_in_registers(compiled, capability, record_prop
         record_property(name, json.dumps(row))
         if "error" in row:
             faults.append(f"{name}: {row['error']}")
-        elif row["stack"] or row["spill_stores"] or row["spill_loads"]:
+            continue
+        if row["stack"] or row["spill_stores"] or row["spill_loads"]:
             faults.append(f"{name}: {row['stack']} bytes of stack, {row['spill_stores']} bytes spilled")
-        elif row["dtype"] == "float32" and row["float64_instructions"] and not set("Dd") & set(row["codes"]):
+        if row["registers"] > row["registers_allowed"]:
+            faults.append(f"{name}: {row['registers']} registers, {row['registers_allowed']} allowed")
+        if row["absent"]:
+            faults.append(f"{name}: no {', '.join(row['absent'])} among {' '.join(row['opcodes'])}")
+        if row["dtype"] == "float32" and row["float64_instructions"] and not set("Dd") & set(row["codes"]):
             faults.append(f"{name}: computes in float64 what is float32")
     assert compiled[capability]
     assert not faults, "\n".join(faults)
@@ -79,7 +83,7 @@ def test_every_kernel_is_declared():
     from tests.signatures import kernel_modules
 
     for module in kernel_modules():
-        declared = {kernel for kernel, _ in getattr(module, "COMPILE", ())}
+        declared = {build.kernel for build in getattr(module, "COMPILE", ())}
         for name, value in vars(module).items():
             if isinstance(value, CUDADispatcher) and value.py_func.__module__ == module.__name__:
                 is_device = value.targetoptions.get("device")

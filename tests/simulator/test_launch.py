@@ -25,6 +25,15 @@ def reverse_kernel(x, with_barrier):
 
 
 @cuda.jit
+def reverse_dynamic_kernel(x, count):
+    shared = cuda.shared.array(0, x.dtype)
+    thread = cuda.threadIdx.x
+    shared[thread] = x[thread]
+    cuda.syncthreads()
+    x[thread] = shared[count - 1 - thread]
+
+
+@cuda.jit
 def failing_kernel(x):
     if cuda.threadIdx.x == 5:
         x[1000] = 0
@@ -44,6 +53,12 @@ def test_a_kernel_may_work_in_place():
     np.testing.assert_array_equal(x, 3 * np.arange(20) + 1)
 
 
+def test_dynamic_shared_memory():
+    x = np.arange(8, dtype=np.float32)
+    launch.blocks(reverse_dynamic_kernel, 1, 8, x, 8, shared=x.nbytes)
+    np.testing.assert_array_equal(x, np.arange(8)[::-1])
+
+
 def test_an_empty_grid_launches_nothing():
     launch.elements(failing_kernel, 0, np.zeros(0, np.float32))
     launch.blocks(failing_kernel, (3, 0), 8, np.zeros(4, np.float32))
@@ -58,8 +73,10 @@ def test_what_a_kernel_cannot_take_is_refused():
         launch.elements(scale_kernel, 24, huge, None, False, x, 24, 1.0)
     with pytest.raises(ValueError, match="CUDA launches at most"):
         launch.blocks(failing_kernel, (1, 70_000), 8, x)
-    with pytest.raises(TypeError, match="floating-point array"):
+    with pytest.raises(TypeError, match="at least one array"):
         launch.blocks(failing_kernel, 1, 8, 3)
+    with pytest.raises(TypeError, match=r"pass np\.float32\(2\.0\)"):
+        launch.blocks(failing_kernel, 1, 8, np.zeros(4, np.int32), 2.0)
 
 
 def test_a_forgotten_barrier_shows():

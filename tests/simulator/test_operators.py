@@ -48,6 +48,8 @@ def test_every_operator_has_a_small_case():
 def test_operator(module, case, dtype, launches):
     module.check("simulator", case, np.dtype(dtype))
     for kernel, types in launches:
-        rows = importlib.import_module(kernel.__module__).COMPILE
-        declared = [argument_types(codes, dtype) for declared, codes in rows if declared is kernel]
+        builds = importlib.import_module(kernel.__module__).COMPILE
+        declared = [
+            argument_types(build.codes, dtype) for build in builds if build.kernel is kernel and dtype in build.dtypes
+        ]
         assert types in declared, f"{kernel.__module__}.{kernel.__name__} is not compiled for {types} in the tests"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import cuda
 
 from sccengine.kernels.cuda.indexing import thread_index
-from sccengine.kernels.cuda.launch import elements
+from sccengine.kernels.cuda.launch import Build, elements
 
 
 @cuda.jit
@@ -25,5 +25,5 @@ def forward(a, b, y):
 
 
 COMPILE = [
-    (forward_v1, "FFF"),
+    Build(forward_v1, "FFF"),
 ]

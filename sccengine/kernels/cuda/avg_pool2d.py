@@ -12,7 +12,7 @@ from __future__ import annotations
 from numba import cuda
 
 from sccengine.kernels.cuda.indexing import covering, inside, offset, split, thread_index
-from sccengine.kernels.cuda.launch import elements
+from sccengine.kernels.cuda.launch import Build, elements
 
 
 @cuda.jit
@@ -84,6 +84,6 @@ def backward(dy, dx, kernel, stride, padding):
 
 
 COMPILE = [
-    (forward_v1, "FF" + "i" * 11),
-    (backward_v1, "FF" + "i" * 11),
+    Build(forward_v1, "FF" + "i" * 11),
+    Build(backward_v1, "FF" + "i" * 11),
 ]

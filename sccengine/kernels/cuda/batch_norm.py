@@ -25,7 +25,7 @@ import numpy as np
 from numba import cuda
 
 from sccengine.kernels.cuda.indexing import quotient, thread_index
-from sccengine.kernels.cuda.launch import blocks, elements
+from sccengine.kernels.cuda.launch import Build, blocks, elements
 from sccengine.kernels.cuda.reduction import THREADS, block_sum
 
 
@@ -173,8 +173,8 @@ def _backward(dy, x, weight, bias, mean, var, dx, dweight, dbias, eps, relu, tra
 
 
 COMPILE = [
-    (statistics_v1, "FFFi"),
-    (forward_v1, "FFFFFFiif"),
-    (backward_sums_v1, "FFFFFFFFiif"),
-    (backward_input_v1, "FFFFFFFFFiiif"),
+    Build(statistics_v1, "FFFi"),
+    Build(forward_v1, "FFFFFFiif"),
+    Build(backward_sums_v1, "FFFFFFFFiif"),
+    Build(backward_input_v1, "FFFFFFFFFiiif"),
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from numba import cuda
 
 from sccengine.kernels.cuda.indexing import quotient, thread_index
-from sccengine.kernels.cuda.launch import elements
+from sccengine.kernels.cuda.launch import Build, elements
 
 
 @cuda.jit
@@ -38,5 +38,5 @@ def forward(x, y, groups):
 
 
 COMPILE = [
-    (forward_v1, "FFiii"),
+    Build(forward_v1, "FFiii"),
 ]

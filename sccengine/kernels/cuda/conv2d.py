@@ -157,7 +157,7 @@ def _sizes(x, weight, y, stride, padding, groups):
 
 
 COMPILE = [
-    (forward_v1, "FFFF" + "i" * 14),
-    (backward_input_v1, "FFF" + "i" * 13),
-    (backward_weight_v1, "FFF" + "i" * 13),
+    launch.Build(forward_v1, "FFFF" + "i" * 14),
+    launch.Build(backward_input_v1, "FFF" + "i" * 13),
+    launch.Build(backward_weight_v1, "FFF" + "i" * 13),
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from numba import cuda
 
 from sccengine.kernels.cuda.indexing import thread_index
-from sccengine.kernels.cuda.launch import elements
+from sccengine.kernels.cuda.launch import Build, elements
 
 
 @cuda.jit
@@ -45,6 +45,6 @@ def fill(y, value):
 
 
 COMPILE = [
-    (copy_v1, "FFi"),
-    (fill_v1, "Ffi"),
+    Build(copy_v1, "FFi"),
+    Build(fill_v1, "Ffi"),
 ]

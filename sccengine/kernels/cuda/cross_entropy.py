@@ -20,7 +20,7 @@ import numpy as np
 from numba import cuda
 
 from sccengine.kernels.cuda.indexing import quotient, thread_index
-from sccengine.kernels.cuda.launch import elements
+from sccengine.kernels.cuda.launch import Build, elements
 
 
 @cuda.jit
@@ -90,6 +90,6 @@ def backward(probabilities, labels, scale, dlogits, label_smoothing):
 
 
 COMPILE = [
-    (forward_v1, "FLFFiif"),
-    (backward_v1, "FLFiiff"),
+    Build(forward_v1, "FLFFiif"),
+    Build(backward_v1, "FLFiiff"),
 ]

@@ -18,7 +18,7 @@ import numpy as np
 from numba import cuda
 
 from sccengine.kernels.cuda.indexing import offset, quotient, split, thread_index
-from sccengine.kernels.cuda.launch import blocks, elements
+from sccengine.kernels.cuda.launch import Build, blocks, elements
 from sccengine.kernels.cuda.reduction import THREADS, block_sum
 
 
@@ -163,7 +163,7 @@ def _sizes(x, weight, y, stride, padding):
 
 
 COMPILE = [
-    (forward_v1, "FFFF" + "i" * 13),
-    (backward_input_v1, "FFF" + "i" * 12),
-    (backward_weight_v1, "FFF" + "i" * 12),
+    Build(forward_v1, "FFFF" + "i" * 13),
+    Build(backward_input_v1, "FFF" + "i" * 12),
+    Build(backward_weight_v1, "FFF" + "i" * 12),
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from numba import cuda
 
 from sccengine.kernels.cuda.indexing import quotient, thread_index
-from sccengine.kernels.cuda.launch import elements
+from sccengine.kernels.cuda.launch import Build, elements
 
 
 @cuda.jit
@@ -57,6 +57,6 @@ def backward(dy, dx):
 
 
 COMPILE = [
-    (forward_v1, "FFii"),
-    (backward_v1, "FFii"),
+    Build(forward_v1, "FFii"),
+    Build(backward_v1, "FFii"),
 ]

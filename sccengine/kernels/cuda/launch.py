@@ -3,8 +3,8 @@
 A kernel is an ordinary ``@cuda.jit`` function without an eager signature. It sees every array as a flat
 one-dimensional array and every size as an int32::
 
-    elements(kernel, count, x, y, n)         one thread per element; the kernel tests ``cuda.grid(1) < count``
-    blocks(kernel, grid, block, x, y, n)     an explicit grid and block (ints or tuples)
+    elements(kernel, count, x, y, n)          one thread per element; the kernel tests ``cuda.grid(1) < count``
+    blocks(kernel, grid, block, x, y, n)      an explicit grid and block (ints or tuples), dynamic shared memory
 
 How an argument reaches the kernel:
 
@@ -28,15 +28,19 @@ Every kernel file ends with the argument types its kernels are launched with, so
 compiled without a GPU and a launch that differs is found out::
 
     COMPILE = [
-        (forward_kernel, "FFFFiiif"),
+        Build(forward_v1, "FFFFiiif"),
+        Build(forward_v2, "FFFFiiif", dtypes=("float32",), since=(8, 0), instructions=("LDG.E.128",), registers=128),
     ]
 
-One letter per kernel argument. Arrays: ``F`` of the dtype under test (float32, then float64), ``D`` float64,
-``I`` int32, ``L`` int64. Scalars: ``f`` of the dtype under test, ``d`` float64, ``i`` int32, ``u`` uint64.
-A kernel that is launched with more than one list of types has one row for each.
+One letter per kernel argument. Arrays: ``F`` of the dtype under test (one of ``dtypes``), ``S`` float32, ``D``
+float64, ``H`` uint16 (the storage of bfloat16), ``B`` uint8, ``I`` int32, ``L`` int64, ``U`` uint64. Scalars: ``f`` of
+the dtype under test, ``s`` float32, ``d`` float64, ``i`` int32, ``u`` uint64. A kernel that is launched with more than
+one list of types has one Build for each.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import config, cuda
@@ -53,19 +57,33 @@ _tables = {}
 _dummies = {}
 
 
+class Build(NamedTuple):
+    """One entry of a COMPILE list: a kernel, the types it is launched with, and what its machine code must be like."""
+
+    kernel: object
+    codes: str  # one letter per argument
+    dtypes: tuple = ("float32", "float64")  # what the letters F and f stand for, in turn
+    since: tuple = (7, 5)  # the least compute capability
+    instructions: tuple = ()  # opcodes that must occur, such as "LDG.E.128", "HMMA"; modifiers may stand between
+    registers: int = 255  # at most so many a thread
+
+
 def elements(kernel, count, *args):
     """Launches `kernel` with one thread for each of `count` elements, in blocks of BLOCK threads."""
     blocks(kernel, divide_up(count, BLOCK), BLOCK, *args)
 
 
-def blocks(kernel, grid, block, *args):
-    """Launches `kernel` over `grid` blocks of `block` threads; an empty grid launches nothing."""
+def blocks(kernel, grid, block, *args, shared=0):
+    """Launches `kernel` over `grid` blocks of `block` threads with `shared` bytes of dynamic shared memory.
+
+    An empty grid launches nothing.
+    """
     grid = grid if isinstance(grid, tuple) else (grid,)
     if 0 in grid:
         return
     if any(size > limit for size, limit in zip(grid, _GRID_LIMITS)):
         raise ValueError(f"{_name(kernel)}: {grid} blocks, but CUDA launches at most {_GRID_LIMITS}")
-    like = _first_floating_array(args, kernel)
+    like = _first_array(args, kernel)
     if isinstance(like, np.ndarray):
         if not SIMULATED:
             raise RuntimeError(
@@ -79,10 +97,10 @@ def blocks(kernel, grid, block, *args):
 
         if like.device.id != cupy.cuda.runtime.getDevice():
             with like.device, cuda.gpus[like.device.id]:
-                return blocks(kernel, grid, block, *args)
+                return blocks(kernel, grid, block, *args, shared=shared)
         stream = cuda.external_stream(cupy.cuda.get_current_stream().ptr)
         flat = _flat_cupy
-    kernel[grid, block, stream](*[_argument(value, like, flat, kernel) for value in args])
+    kernel[grid, block, stream, shared](*[_argument(value, like, flat, kernel) for value in args])
 
 
 class _RunningKernel:
@@ -122,11 +140,12 @@ def table(host, like):
     return _tables[key]
 
 
-def _first_floating_array(args, kernel):
-    for value in args:
-        if hasattr(value, "reshape") and not isinstance(value, np.generic) and value.dtype.kind == "f":
-            return value
-    raise TypeError(f"{_name(kernel)}: a launch needs at least one floating-point array among its arguments")
+def _first_array(args, kernel):
+    """The first floating-point array, which gives Python floats their dtype; without one the first array."""
+    arrays = [value for value in args if hasattr(value, "reshape") and not isinstance(value, np.generic)]
+    if not arrays:
+        raise TypeError(f"{_name(kernel)}: a launch needs at least one array among its arguments")
+    return next((array for array in arrays if array.dtype.kind == "f"), arrays[0])
 
 
 def _argument(value, like, flat, kernel):
@@ -137,6 +156,8 @@ def _argument(value, like, flat, kernel):
     if isinstance(value, int):
         return np.int32(value)
     if isinstance(value, float):
+        if like.dtype.kind != "f":
+            raise TypeError(f"{_name(kernel)}: the number {value} has no dtype: pass np.float32({value})")
         return like.dtype.type(value)
     if value.size >= _LIMIT:
         raise ValueError(

@@ -17,7 +17,7 @@ import numpy as np
 from numba import cuda
 
 from sccengine.kernels.cuda.indexing import covering, inside, offset, split, thread_index
-from sccengine.kernels.cuda.launch import elements
+from sccengine.kernels.cuda.launch import Build, elements
 
 
 @cuda.jit
@@ -99,6 +99,6 @@ def backward(dy, indices, dx, kernel, stride, padding):
 
 
 COMPILE = [
-    (forward_v1, "FFI" + "i" * 11),
-    (backward_v1, "FIF" + "i" * 11),
+    Build(forward_v1, "FFI" + "i" * 11),
+    Build(backward_v1, "FIF" + "i" * 11),
 ]

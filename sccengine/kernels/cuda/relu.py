@@ -10,7 +10,7 @@ from __future__ import annotations
 from numba import cuda
 
 from sccengine.kernels.cuda.indexing import thread_index
-from sccengine.kernels.cuda.launch import elements
+from sccengine.kernels.cuda.launch import Build, elements
 
 
 @cuda.jit
@@ -56,6 +56,6 @@ def backward(dy, y, dx, ceiling):
 
 
 COMPILE = [
-    (forward_v1, "FFf"),
-    (backward_v1, "FFFf"),
+    Build(forward_v1, "FFf"),
+    Build(backward_v1, "FFFf"),
 ]

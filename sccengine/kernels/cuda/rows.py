@@ -34,5 +34,5 @@ def sum_rows(x, out):
 
 
 COMPILE = [
-    (sum_rows_v1, "FFi"),
+    launch.Build(sum_rows_v1, "FFi"),
 ]

@@ -169,9 +169,9 @@ def _sizes(x, windows):
 
 
 COMPILE = [
-    (forward_v1, "FFFIFiiii"),
-    (scatter_input_v1, "FFIFiii"),
-    (scatter_weight_v1, "FFIFiii"),
-    (gather_input_v1, "FFIIIIFiii"),
-    (reduce_weight_v1, "FFIFiii"),
+    launch.Build(forward_v1, "FFFIFiiii"),
+    launch.Build(scatter_input_v1, "FFIFiii"),
+    launch.Build(scatter_weight_v1, "FFIFiii"),
+    launch.Build(gather_input_v1, "FFIIIIFiii"),
+    launch.Build(reduce_weight_v1, "FFIFiii"),
 ]

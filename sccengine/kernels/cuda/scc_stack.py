@@ -193,9 +193,9 @@ def _gather(x, windows, slots):
 
 
 COMPILE = [
-    (gather_v1, "FIFiii"),
-    (contract_v1, "FFFIFiii"),
-    (contract_transposed_v1, "FFIIFii"),
-    (gather_transposed_v1, "FIFiiii"),
-    (reduce_weight_v1, "FFIFii"),
+    launch.Build(gather_v1, "FIFiii"),
+    launch.Build(contract_v1, "FFFIFiii"),
+    launch.Build(contract_transposed_v1, "FFIIFii"),
+    launch.Build(gather_transposed_v1, "FIFiiii"),
+    launch.Build(reduce_weight_v1, "FFIFii"),
 ]

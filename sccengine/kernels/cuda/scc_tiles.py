@@ -239,7 +239,7 @@ def _tables(windows, tiles, like):
 
 
 COMPILE = [
-    (contract_v1, "FFFIIIIIFiiiii"),
-    (band_v1, "FFIIIIIFiiiii"),
-    (add_spans_v1, "FFi"),
+    launch.Build(contract_v1, "FFFIIIIIFiiiii"),
+    launch.Build(band_v1, "FFIIIIIFiiiii"),
+    launch.Build(add_spans_v1, "FFi"),
 ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from numba import cuda
 
 from sccengine.kernels.cuda.indexing import offset, quotient, split, thread_index
-from sccengine.kernels.cuda.launch import elements
+from sccengine.kernels.cuda.launch import Build, elements
 
 
 @cuda.jit
@@ -68,6 +68,6 @@ def backward(dy, dx, stride):
 
 
 COMPILE = [
-    (forward_v1, "FFiiiiiiii"),
-    (backward_v1, "FFiiiiiiii"),
+    Build(forward_v1, "FFiiiiiiii"),
+    Build(backward_v1, "FFiiiiiiii"),
 ]
