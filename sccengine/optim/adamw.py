@@ -7,9 +7,14 @@ parameter -= lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
+import numpy as np
+
 from sccengine import backend
 from sccengine.functional import checks
-from sccengine.optim.optimizer import Optimizer, like_parameter
+from sccengine.optim.optimizer import Optimizer
 
 
 class AdamW(Optimizer):
@@ -28,23 +33,32 @@ class AdamW(Optimizer):
         if not isinstance(betas, (tuple, list)) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"AdamW: betas must be two numbers of at least 0 and below 1, got {betas}")
 
-    def update(self, parameter, gradient, group):
-        state = self.state.get(parameter)
-        if state is None:
-            moments = {name: backend.zeros(gradient.shape, like=gradient) for name in ("exp_avg", "exp_avg_sq")}
-            state = self.state[parameter] = {"step": 0, **moments}
-        state["step"] += 1
-        for name in ("exp_avg", "exp_avg_sq"):
-            state[name] = like_parameter(state[name], parameter)
-        array = parameter.array
-        backend.kernels_for(array).adamw.update(
-            array.reshape(-1),
-            gradient.reshape(-1),
-            state["exp_avg"].reshape(-1),
-            state["exp_avg_sq"].reshape(-1),
-            group["lr"],
-            *group["betas"],
-            group["eps"],
-            group["weight_decay"],
-            state["step"],
-        )
+    def update(self, parameters, gradients, group_number):
+        # One launch, unless some parameters had no gradient in earlier steps and so are behind.
+        by_step = {}
+        for parameter, gradient in zip(parameters, gradients):
+            entries = self.state_of(parameter)
+            tensors = parameter.array, gradient, entries["exp_avg"], entries["exp_avg_sq"]
+            by_step.setdefault(entries["step"], []).append((parameter, tensors))
+        like = gradients[0]
+        for pairs in by_step.values():
+            together, tensors = zip(*pairs)
+            rates = backend.host_value(partial(self._next_rates, together, group_number), like, np.float64)
+            backend.kernels_for(like).adamw.update(*zip(*tensors), rates)
+
+    def _next_rates(self, parameters, group_number):
+        """Counts the step of these parameters, and gives its rates as kernels/*/adamw.py lists them."""
+        states = [self.state[parameter] for parameter in parameters]
+        steps = {entries["step"] for entries in states}
+        if len(steps) > 1:
+            raise RuntimeError(
+                f"AdamW: parameters that had the same step number when their step was captured have {sorted(steps)} "
+                "now: capture it again after loading such a state"
+            )
+        step = steps.pop() + 1
+        for entries in states:
+            entries["step"] = step
+        group = self.param_groups[group_number]
+        lr, (beta1, beta2) = group["lr"], group["betas"]
+        shrink, step_size = 1.0 - lr * group["weight_decay"], lr / (1.0 - beta1**step)
+        return [beta1, 1.0 - beta1, beta2, 1.0 - beta2, shrink, step_size, math.sqrt(1.0 - beta2**step), group["eps"]]

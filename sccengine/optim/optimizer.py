@@ -9,15 +9,19 @@ from sccengine.autograd import Parameter, Tensor
 
 
 class Optimizer:
-    """Base class. A subclass gives its defaults, ``check`` for one group's settings and ``update`` for one parameter.
+    """Base class. A subclass gives its defaults, ``check`` for one group's settings and ``update`` for its parameters.
 
     ``params`` are Parameters, or dicts {"params": Parameters, setting: value, ...} that override defaults for a group.
     ``state`` maps a Parameter to a dict of arrays of its shape and of plain numbers; the subclass names them all in
-    ``state_arrays`` and ``state_numbers``, so that a foreign state is refused whole.
+    ``state_arrays`` (they begin as ``initial`` everywhere) and ``state_numbers`` (they begin as 0), so that a foreign
+    state is refused whole.
     """
 
     state_arrays = ()
     state_numbers = ()
+    initial = 0.0
+    # Settings that a captured step does not read anew.
+    built_in = ()
 
     def __init__(self, params, defaults):
         self.defaults = defaults
@@ -30,8 +34,12 @@ class Optimizer:
         """Raise ValueError where a group's settings make no sense."""
         raise NotImplementedError
 
-    def update(self, parameter, gradient, group):
-        """Change ``parameter`` (a Parameter) in place; ``gradient`` is its C-contiguous gradient array."""
+    def update(self, parameters, gradients, group_number):
+        """Change ``parameters`` of a group in place, all on one device; ``gradients`` are C-contiguous arrays.
+
+        What changes from step to step is looked up in ``self.param_groups[group_number]`` inside a
+        ``backend.host_value``: a captured step goes on reading it.
+        """
         raise NotImplementedError
 
     def _as_groups(self, params):
@@ -70,12 +78,45 @@ class Optimizer:
         self.param_groups.append(group)
 
     def step(self):
-        """Update every parameter that has a gradient."""
-        for group in self.param_groups:
+        """Update every parameter that has a gradient: on a GPU one launch for a group, or little more."""
+        for number, group in enumerate(self.param_groups):
+            by_device = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self.update(parameter, gradient_of(parameter), group)
+                    parameters, gradients = by_device.setdefault(parameter.device, ([], []))
+                    parameters.append(parameter)
+                    gradients.append(gradient_of(parameter))
+            for parameters, gradients in by_device.values():
+                self.update(parameters, gradients, number)
+                for parameter in parameters:
                     parameter.changed()
+                if backend.current_capture() is not None:
+                    self._report(backend.current_capture(), number, parameters)
+
+    def _report(self, capture, number, parameters):
+        """Tell a capture what of this update it builds in."""
+        for name in self.built_in:
+            capture.fix(self.param_groups[number], name, f"{self._name}'s {name} in parameter group {number}")
+        for parameter in parameters:
+            owner = f"{self._name}'s state of a parameter of shape {parameter.shape}"
+            if parameter in self.state:
+                capture.fix(self.state, parameter, owner)
+                for name in self.state_arrays:
+                    capture.fix(self.state[parameter], name, f"{name} in {owner}")
+
+    def state_of(self, parameter):
+        """The state's entries for a parameter, made at its first step; arrays follow its device and dtype."""
+        target = parameter.array
+        entries = self.state.get(parameter)
+        if entries is None:
+            entries = self.state[parameter] = dict.fromkeys(self.state_numbers, 0)
+            for name in self.state_arrays:
+                entries[name] = backend.filled(target.shape, self.initial, like=target)
+        for name in self.state_arrays:
+            array = entries[name]
+            if array.dtype != target.dtype or backend.device_of(array) != backend.device_of(target):
+                entries[name] = backend.to_device(array.astype(target.dtype, copy=False), parameter.device)
+        return entries
 
     def zero_grad(self):
         """Forget all gradients (they become None)."""
@@ -122,8 +163,23 @@ class Optimizer:
             loaded[parameters[index]] = {
                 name: self._loaded_entry(index, parameters[index], name, value) for name, value in entries.items()
             }
-        self.param_groups = groups
-        self.state = loaded
+        for own, group in zip(self.param_groups, groups):
+            own.update(group)
+        for parameter in self.state.keys() - loaded.keys():
+            del self.state[parameter]
+        for parameter, entries in loaded.items():
+            self._load_entries(parameter, entries)
+
+    def _load_entries(self, parameter, entries):
+        """Put the entries into the state, into the same memory where they fit: a captured step works on it."""
+        state = self.state.setdefault(parameter, {})
+        for name, value in entries.items():
+            if name in self.state_arrays:
+                kept, value = state.get(name), backend.to_device(value, parameter.device)
+                if kept is not None and kept.dtype == value.dtype and backend.device_of(kept) == parameter.device:
+                    kept[...] = value
+                    continue
+            state[name] = value
 
     def _checked_groups(self, state):
         if not isinstance(state, dict):
@@ -158,7 +214,7 @@ class Optimizer:
         value = np.array(value, dtype=parameter.dtype, order="C")
         if value.shape != parameter.shape:
             raise self._misfit(f"{name} of parameter {index} has shape {value.shape}, the parameter {parameter.shape}")
-        return backend.to_device(value, parameter.device)
+        return value
 
     def _misfit(self, reason):
         return ValueError(f"{self._name}.load_state_dict: the state does not fit this optimizer: {reason}")
@@ -183,11 +239,3 @@ def gradient_of(parameter):
     if not gradient.array.flags.c_contiguous:
         gradient.array = backend.contiguous(gradient.array)
     return gradient.array
-
-
-def like_parameter(array, parameter):
-    """A state array on the parameter's device and in its dtype: the parameter may have moved since it was made."""
-    target = parameter.array
-    if array.dtype == target.dtype and type(array) is type(target):
-        return array
-    return backend.to_device(array.astype(target.dtype, copy=False), parameter.device)

@@ -1,29 +1,59 @@
-"""The sum of squares: in float64 beyond float32's range, over more blocks than leave a partial sum, of nothing."""
-
-import math
+"""The norm of many gradients: beyond float32's range, over several chunks and dtypes, of nothing; the scaling by it."""
 
 import numpy as np
+import pytest
 
-from sccengine.kernels.cuda import clip_grad_norm
+from sccengine.kernels.cuda import clip_grad_norm, launch
+
+
+def norm(*gradients):
+    out = np.empty(1)
+    clip_grad_norm.norm(gradients, out)
+    return out[0]
 
 
 def test_squares_beyond_float32():
-    gradient = np.array([3e30, 4e30], np.float32)
-    total = clip_grad_norm.sum_of_squares(gradient)
-    assert type(total) is float
-    assert math.isclose(math.sqrt(total), 5e30, rel_tol=1e-7)
+    assert norm(np.array([3e30, 4e30], np.float32)) == pytest.approx(5e30, rel=1e-7)
 
 
 def test_small_numbers_beside_a_large_one():
     gradient = np.ones(300, np.float32)
     gradient[0] = 1e5
-    assert clip_grad_norm.sum_of_squares(gradient) == 1e10 + 299
+    assert norm(gradient) ** 2 == pytest.approx(1e10 + 299, rel=1e-15)
 
 
-def test_every_element_once_where_blocks_stride(monkeypatch):
-    monkeypatch.setattr(clip_grad_norm, "PARTIALS", 3)
-    assert clip_grad_norm.sum_of_squares(np.full(151, 2.0)) == 604
+@pytest.mark.parametrize("count", [1, 3, 4, 127, 128, 129, 391])
+def test_every_element_once(count):
+    assert norm(np.full(count, 2.0)) == pytest.approx(2 * count**0.5, rel=1e-15)
 
 
-def test_nothing():
-    assert clip_grad_norm.sum_of_squares(np.empty(0, np.float32)) == 0
+def test_tensors_of_both_dtypes_and_none():
+    gradients = np.full((2, 65), 3, np.float32), np.full(7, 4.0), np.empty((0, 2), np.float32), np.ones(1)
+    assert norm(*gradients) == pytest.approx((130 * 9 + 7 * 16 + 1) ** 0.5, rel=1e-15)
+    assert norm(np.empty(0, np.float32)) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_launch_scales_as_many_do(dtype):
+    random = np.random.default_rng(0)
+    gradients = [random.standard_normal(count).astype(dtype) for count in (1, 130, 4, 7)]
+    wanted = [gradient.copy() for gradient in gradients]
+    total, partials = np.empty(1), np.empty(2)
+    clip_grad_norm.norm(gradients, total)
+    for gradient in wanted:
+        arguments = gradient, total, np.float64(0.5), gradient.size
+        launch.elements(clip_grad_norm.scale_v1, gradient.size, *arguments)
+    clip_grad_norm.scale(gradients, total, 0.5)
+    for got, want in zip(gradients, wanted):
+        np.testing.assert_array_equal(got, want)
+    launch.blocks(clip_grad_norm.squares_v1, 2, launch.BLOCK, np.concatenate(gradients), partials, 142)
+    clip_grad_norm.norm(gradients, total)
+    assert total[0] ** 2 == pytest.approx(partials.sum(), rel=1e-14)
+
+
+@pytest.mark.parametrize("max_norm, total", [(2.0, 2.0), (1.0, np.nan)])
+def test_gradients_that_stay(max_norm, total):
+    gradient = np.array([1.0, -3.0])
+    clip_grad_norm.scale([gradient], np.array([total]), max_norm)
+    # 2 / (2 + 1e-6) is just below 1.
+    np.testing.assert_allclose(gradient, [1, -3], rtol=0 if np.isnan(total) else 1e-6)

@@ -1,11 +1,14 @@
-"""AdamW (Loshchilov and Hutter 2019) with decoupled weight decay, PyTorch's rule, in place on flat arrays:
+"""AdamW (Loshchilov and Hutter 2019) with decoupled weight decay, PyTorch's rule, in place, for all parameters of a
+group:
 
 parameter *= 1 - lr * weight_decay
 m = beta1 * m + (1 - beta1) * g          v = beta2 * v + (1 - beta2) * g**2
 parameter -= lr / (1 - beta1**step) * m / (sqrt(v / (1 - beta2**step)) + eps)
-"""
 
-import math
+What does not depend on the element comes as `rates`:
+
+beta1, 1 - beta1, beta2, 1 - beta2, 1 - lr * weight_decay, lr / (1 - beta1**step), sqrt(1 - beta2**step), eps
+"""
 
 import numpy as np
 
@@ -18,17 +21,10 @@ def _update(
     gradient,  # (n,)
     first_moment,  # (n,)
     second_moment,  # (n,)
-    shrink,  # 1 - lr * weight_decay
-    rate,  # lr / (1 - beta1**step)
-    beta1,
-    beta2,
-    correction,  # 1 / sqrt(1 - beta2**step)
-    eps,
+    rates,  # (8,)
 ):
-    number = parameter.dtype.type
-    shrink, rate, correction, eps = number(shrink), number(rate), number(correction), number(eps)
-    keep1, take1 = number(beta1), number(1 - beta1)
-    keep2, take2 = number(beta2), number(1 - beta2)
+    keep1, take1, keep2, take2, shrink, rate, root, eps = rates.astype(parameter.dtype)
+    correction = parameter.dtype.type(1 / rates[6])
     for i in range(parameter.size):
         g = gradient[i]
         m = keep1 * first_moment[i] + take1 * g
@@ -39,26 +35,11 @@ def _update(
 
 
 def update(
-    parameter,  # (n,), changed in place
-    gradient,  # (n,)
-    first_moment,  # (n,), changed in place
-    second_moment,  # (n,), changed in place
-    lr,
-    beta1,
-    beta2,
-    eps,
-    weight_decay,
-    step,  # int, from 1
+    parameters,  # a list of C-contiguous arrays, changed in place
+    gradients,  # a list of the same shapes, as the next two
+    first_moments,  # changed in place
+    second_moments,  # changed in place
+    rates,  # (8,), float64
 ):
-    _update(
-        parameter,
-        gradient,
-        first_moment,
-        second_moment,
-        1.0 - lr * weight_decay,
-        lr / (1.0 - beta1**step),
-        float(beta1),
-        float(beta2),
-        1.0 / math.sqrt(1.0 - beta2**step),
-        float(eps),
-    )
+    for tensors in zip(parameters, gradients, first_moments, second_moments):
+        _update(*(tensor.reshape(-1) for tensor in tensors), rates)

@@ -1,12 +1,17 @@
-"""The two halves of gradient clipping: the sum of squares, and the scaling in place.
+"""The two halves of gradient clipping: the norm of all gradients together, and the scaling in place.
 
 Squares are summed in float64 over fixed blocks, and the blocks in order, whatever the number of threads.
 """
+
+import math
 
 import numpy as np
 from numba import prange
 
 from sccengine.kernels.cpu.compile import BLOCK, PARALLEL_WORK, jit, parallel_jit
+
+# PyTorch's: keeps the factor finite where all gradients are zero.
+TINY = 1e-6
 
 
 @jit
@@ -47,14 +52,20 @@ def _scale(
         gradient[i] *= by
 
 
-def sum_of_squares(
-    gradient,  # (n,)
+def norm(
+    gradients,  # a list of C-contiguous arrays
+    out,  # (1,), float64: the root of the sum of their squares
 ):
-    return float(_squares_of_blocks(gradient, gradient.size >= PARALLEL_WORK).sum())
+    flat = [gradient.reshape(-1) for gradient in gradients]
+    out[0] = math.sqrt(sum(float(_squares_of_blocks(g, g.size >= PARALLEL_WORK).sum()) for g in flat))
 
 
 def scale(
-    gradient,  # (n,), changed in place
-    factor,
+    gradients,  # a list of C-contiguous arrays, multiplied in place by min(1, max_norm / (norm + 1e-6))
+    norm,  # (1,), float64
+    max_norm,
 ):
-    _scale(gradient, float(factor))
+    factor = max_norm / (float(norm[0]) + TINY)
+    if factor < 1.0:
+        for gradient in gradients:
+            _scale(gradient.reshape(-1), factor)

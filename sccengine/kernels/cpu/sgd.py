@@ -1,7 +1,7 @@
-"""SGD, PyTorch's rule, in place on flat arrays:
+"""SGD, PyTorch's rule, in place, for all parameters of a group:
 
 g = gradient + weight_decay * parameter
-v = g at the first step, else momentum * v + g
+v = momentum * v + g                               (v = -0.0 before the first step: it becomes g)
 parameter -= lr * (g + momentum * v  if nesterov, else v;  g without momentum)
 """
 
@@ -30,13 +30,10 @@ def _with_momentum(
     momentum,
     weight_decay,
     nesterov,
-    first,
 ):
     rate = parameter.dtype.type(lr)
     decay = parameter.dtype.type(weight_decay)
     keep = parameter.dtype.type(momentum)
-    if first:
-        velocity[:] = 0
     for i in range(parameter.size):
         g = gradient[i] + decay * parameter[i]
         v = keep * velocity[i] + g
@@ -45,25 +42,18 @@ def _with_momentum(
 
 
 def update(
-    parameter,  # (n,), changed in place
-    gradient,  # (n,)
-    momentum_buffer,  # (n,), changed in place; None without momentum
-    lr,
-    momentum,
-    weight_decay,
+    parameters,  # a list of C-contiguous arrays, changed in place
+    gradients,  # a list of the same shapes, as the next
+    momentum_buffers,  # changed in place; None without momentum
+    rates,  # (3,), float64: lr, momentum, weight_decay
     nesterov,
-    first,  # bool: the buffer holds nothing yet
 ):
-    if momentum_buffer is None:
-        _plain(parameter, gradient, float(lr), float(weight_decay))
+    lr, momentum, weight_decay = rates.tolist()
+    if momentum_buffers is None:
+        for parameter, gradient in zip(parameters, gradients):
+            _plain(parameter.reshape(-1), gradient.reshape(-1), lr, weight_decay)
         return
-    _with_momentum(
-        parameter,
-        gradient,
-        momentum_buffer,
-        float(lr),
-        float(momentum),
-        float(weight_decay),
-        bool(nesterov),
-        bool(first),
-    )
+    nesterov = bool(nesterov)
+    for parameter, gradient, buffer in zip(parameters, gradients, momentum_buffers):
+        flat = parameter.reshape(-1), gradient.reshape(-1), buffer.reshape(-1)
+        _with_momentum(*flat, lr, momentum, weight_decay, nesterov)

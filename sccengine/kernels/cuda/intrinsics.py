@@ -6,8 +6,10 @@ width, so i is a multiple of 2 or 4 and a shared array is made with ALIGNMENT. E
 called by all 32 lanes together.
 
     load(a, i)  store(a, i, v)                       one element
-    load2(a, i)  load4(a, i)                         float32: 64 and 128 bits, as a tuple
-    store2(a, i, x, y)  store4(a, i, x, y, z, w)
+    load2(a, i)  load4(a, i)                         float32: 64 and 128 bits, as a tuple; float64: as 128 bits each
+    store2(a, i, x, y)  store4(a, i, x, y, z, w)     or two, aligned to 16 bytes
+    tensor_at(address, first, count, like)           the `count` elements from number `first` of the tensor that lies at
+                                                     a global address (uint64), of the dtype of the array `like`
     copy_async4(shared, si, global_, gi, nbytes)     4 or 16 bytes (cp.async, since 8.0): nbytes are read, the rest is
     copy_async16(shared, si, global_, gi, nbytes)    zero; shared holds them after commit_copies, wait_copies_n and, for
     commit_copies()  wait_copies_0/1/2()             other threads, a barrier. n: newest groups that may be under way
@@ -45,6 +47,7 @@ _FLOAT = ir.FloatType()
 _INT8 = ir.IntType(8)
 _INT16 = ir.IntType(16)
 _INT32 = ir.IntType(32)
+_GLOBAL_SPACE = 1
 _SHARED_SPACE = 3
 _WHOLE_WARP = 0xFFFFFFFF
 
@@ -66,7 +69,13 @@ def _shared_address(context, builder, kind, value, index):
 
 def _vector_address(context, builder, kind, value, index, width):
     address = _address(context, builder, kind, value, index)
-    return builder.bitcast(address, ir.VectorType(_FLOAT, width).as_pointer(address.type.addrspace))
+    vector = ir.VectorType(address.type.pointee, width)
+    return builder.bitcast(address, vector.as_pointer(address.type.addrspace))
+
+
+def _vector_bytes(dtype, width):
+    """What a vector access must be aligned to: its size, but no more than the 16 bytes that one access can have."""
+    return min(16, width * dtype.bitwidth // 8)
 
 
 def _inline(result, arguments, text, constraints, side_effect=False):
@@ -101,11 +110,11 @@ def _vector_load(width):
     def typed(typingctx, a, i):
         def generate(context, builder, signature, arguments):
             vector = builder.load(_vector_address(context, builder, signature.args[0], *arguments, width))
-            vector.align = 4 * width
+            vector.align = _vector_bytes(a.dtype, width)
             elements = [builder.extract_element(vector, _INT32(lane)) for lane in range(width)]
             return context.make_tuple(builder, signature.return_type, elements)
 
-        return types.UniTuple(types.float32, width)(a, i), generate
+        return types.UniTuple(a.dtype, width)(a, i), generate
 
     return typed
 
@@ -116,7 +125,7 @@ def _store_vector(context, builder, signature, arguments):
     vector = ir.Constant(address.type.pointee, ir.Undefined)
     for lane, element in enumerate(elements):
         vector = builder.insert_element(vector, element, _INT32(lane))
-    builder.store(vector, address).align = 4 * len(elements)
+    builder.store(vector, address).align = _vector_bytes(signature.args[0].dtype, len(elements))
     return context.get_dummy_value()
 
 
@@ -126,12 +135,23 @@ load4 = intrinsic(_vector_load(4))
 
 @intrinsic
 def store2(typingctx, a, i, x, y):
-    return types.void(a, i, *[types.float32] * 2), _store_vector
+    return types.void(a, i, *[a.dtype] * 2), _store_vector
 
 
 @intrinsic
 def store4(typingctx, a, i, x, y, z, w):
-    return types.void(a, i, *[types.float32] * 4), _store_vector
+    return types.void(a, i, *[a.dtype] * 4), _store_vector
+
+
+@intrinsic
+def tensor_at(typingctx, address, first, count, like):
+    def generate(context, builder, signature, arguments):
+        element = context.get_data_type(like.dtype)
+        # By way of the global address space, or the compiler would test at each access which space it is in.
+        tensor = builder.inttoptr(arguments[0], element.as_pointer(_GLOBAL_SPACE))
+        return builder.addrspacecast(builder.gep(tensor, [arguments[1]]), element.as_pointer())
+
+    return types.CPointer(like.dtype)(types.uint64, types.int32, types.int32, like), generate
 
 
 def _copy_async(width, cache):

@@ -10,6 +10,7 @@ Matrix fragments are read here as the header of intrinsics.py has them; kernels 
 tests on a GPU compare one mma and one ldmatrix with NumPy before all else.
 """
 
+import ctypes
 import threading
 
 import numpy as np
@@ -33,6 +34,7 @@ __all__ = [
     "store",
     "store2",
     "store4",
+    "tensor_at",
     "to_bf16",
     "to_tf32",
     "wait_copies_0",
@@ -88,6 +90,12 @@ def store2(a, i, x, y):
 
 def store4(a, i, x, y, z, w):
     _span(a, i, 4)[:] = x, y, z, w
+
+
+def tensor_at(address, first, count, like):
+    dtype = _array(like).dtype
+    octets = ctypes.c_char * (int(count) * dtype.itemsize)
+    return np.frombuffer(octets.from_address(int(address) + int(first) * dtype.itemsize), dtype)
 
 
 class _Copies:
