@@ -32,6 +32,7 @@ SHARES_SCC = "is the contraction of kernels/*/scc.py with a dense window"
 LACKS = {
     "adamw": UPDATE,
     "add": {**LAYER, "nn": "is used between layers, in a model's forward"},
+    "augment": {**LAYER, "functional": "makes the batches of data.Loader", "nn": "comes before the network"},
     "avg_pool2d": LAYER,
     "batch_norm": LAYER,
     "channel_shuffle": LAYER,
@@ -170,7 +171,7 @@ def test_imports_go_one_way(path):
 def test_kernels_import_only_their_own_package_and_windows(path):
     backend = path.split("/")[2].removesuffix(".py")
     allowed = [f"sccengine.kernels.{backend}", "sccengine.kernels.variant", "sccengine.windows"]
-    if path.endswith("cuda/launch.py"):
+    if path.endswith(("cuda/launch.py", "cuda/multi_tensor.py")):
         allowed.append("sccengine.backend")
     for name in _imports(path):
         if name.startswith("sccengine"):

@@ -1,7 +1,8 @@
 """Loader: the batches of a data set in an order that depends only on (seed, epoch), from any position in it.
 
 Everything random about batch b of epoch e is addressed by (seed, e, b) in counter.py, nothing is carried
-along. So the position, two integers, is all a checkpoint needs for the same bits to follow.
+along. So the position, two integers, is all a checkpoint needs for the same bits to follow. Batches are made on the
+host by the transforms, or on a device by one kernel (augmentation.py): the bits are the same.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import operator
 
 import numpy as np
 
+from sccengine import backend
 from sccengine.functional import checks
 
+from .augmentation import Augmentation
 from .counter import AUGMENTATION, ORDER, Draws, check_seed
 from .dataset import ImageDataset
 from .transforms import Compose, batch_last
@@ -26,6 +29,9 @@ class Loader:
     seed        0 ... 2**64 - 1; for the order and the transforms
     transforms  None, a transform or a list of them (data.transforms)
     drop_last   leave out an incomplete last batch
+    device      None: NumPy arrays, made by the transforms. Or a device on which the whole data set is put and each
+                batch is made in one launch: images and labels are that device's arrays, NumPy's on "cpu", with the
+                same bits. Then transforms are those of this package, and Normalize comes last.
 
     `for images, labels in loader` runs from the current position to the end of the epoch, and leaves the
     loader at the start of the next. The position moves *before* a batch is handed out: a state taken while a
@@ -33,7 +39,7 @@ class Loader:
     one stopped; `rewind()` goes back. Without transforms, pixels become 0.0 ... 1.0.
     """
 
-    def __init__(self, dataset, batch_size, *, shuffle=False, seed=0, transforms=None, drop_last=False):
+    def __init__(self, dataset, batch_size, *, shuffle=False, seed=0, transforms=None, drop_last=False, device=None):
         if not isinstance(dataset, ImageDataset):
             raise TypeError(f"Loader: dataset must be an ImageDataset, got {type(dataset).__name__}")
         batch_size = checks.positive("Loader", "batch_size", batch_size)
@@ -51,6 +57,8 @@ class Loader:
         self.batch = 0
         self._order_epoch = None
         self._order = None
+        self.device = None if device is None else backend.resolve_device(device)
+        self._augmentation = None if device is None else Augmentation(dataset, self.transforms, self.device)
 
     def __len__(self):
         """Batches in a whole epoch."""
@@ -99,7 +107,7 @@ class Loader:
     def __repr__(self):
         return (
             f"Loader({self.dataset!r}, batch_size={self.batch_size}, shuffle={self.shuffle}, seed={self.seed}, "
-            f"transforms={self.transforms!r}, drop_last={self.drop_last})"
+            f"transforms={self.transforms!r}, drop_last={self.drop_last}, device={self.device!r})"
         )
 
     def _identity(self):
@@ -117,8 +125,13 @@ class Loader:
         """Batch number `batch` of `epoch`."""
         if self._order_epoch != epoch:
             count = len(self.dataset)
-            self._order = Draws(self.seed, ORDER, epoch).permutation(count) if self.shuffle else np.arange(count)
+            order = Draws(self.seed, ORDER, epoch).permutation(count) if self.shuffle else np.arange(count)
+            self._order = order if self.device is None else backend.to_device(order, self.device)
             self._order_epoch = epoch
-        chosen = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        first = batch * self.batch_size
+        if self._augmentation is not None:
+            count = min(self.batch_size, len(self.dataset) - first)
+            return self._augmentation.batch(self._order, first, count, self.seed, epoch, batch)
+        chosen = self._order[first : first + self.batch_size]
         images = self.transforms(self.dataset.images[chosen], Draws(self.seed, AUGMENTATION, epoch, batch))
         return batch_last(images), self.dataset.labels[chosen]

@@ -51,7 +51,7 @@ class RandomCrop:
         count, _, height, width = _check_batch("RandomCrop", images)
         p = self.padding
         padded = np.empty((*images.shape[:2], height + 2 * p, width + 2 * p), images.dtype)
-        padded[...] = _fill_value("RandomCrop", self.fill, images)
+        padded[...] = fill_value("RandomCrop", self.fill, images)
         padded[:, :, p : p + height, p : p + width] = images
         tops, lefts = draws.integers(count, 2 * p + 1), draws.integers(count, 2 * p + 1)
         cropped = np.empty(images.shape, images.dtype)
@@ -95,7 +95,7 @@ class Cutout:
 
     def __call__(self, images, draws):
         count, _, height, width = _check_batch("Cutout", images)
-        value = _fill_value("Cutout", self.fill, images)
+        value = fill_value("Cutout", self.fill, images)
         covered = images.copy()
         for n, (row, column) in enumerate(zip(draws.integers(count, height), draws.integers(count, width))):
             covered[n, :, self._span(row), self._span(column)] = value
@@ -200,7 +200,7 @@ def _check_fill(owner, fill):
     return values if len(values) > 1 else values[0]
 
 
-def _fill_value(owner, fill, images):
+def fill_value(owner, fill, images):
     """`fill` in the dtype of `images`, of a shape that broadcasts against them."""
     values = np.array(_sequence(fill))
     if len(values) not in (1, images.shape[1]):
