@@ -92,6 +92,22 @@ def test_summary(capsys):
     assert result["macs"] == sum(row["macs"] for row in result["rows"])
 
 
+def test_summary_of_a_published_model(capsys):
+    assert run(["summary", "--model", "vgg16", "--groups", "4", "--input", "3x32x32"]) == 0
+    assert "465,226 parameters, 12,065,792 MACs" in capsys.readouterr().out
+    arguments = ["summary", "--model", "resnet18", "--stem", "imagenet", "--input", "3x64x64", "--width", "0.125"]
+    rows = {row["name"]: row for row in as_json(capsys, [*arguments, "--json"])["rows"]}
+    assert rows["stem.pool"]["output_shape"] == [8, 16, 16]
+
+
+@pytest.mark.parametrize("verb", ["summary", "train"])
+def test_images_too_small_for_a_model_are_a_usage_error_that_leaves_nothing(verb, capsys, tmp_path):
+    where = ["--out", str(tmp_path / "run")] if verb == "train" else []
+    assert run([verb, "--model", "vgg11", "--width", "0.125", *where]) == 2
+    assert "images must be at least 32 x 32, got 8 x 8" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_doctor(capsys):
     assert run(["doctor"]) == 0
     assert "device cpu" in capsys.readouterr().out

@@ -1,6 +1,8 @@
 """Models by name: shapes, widths, parameters, gradients, and errors that list what there is."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +10,12 @@ import pytest
 import sccengine.functional as F
 from sccengine import Tensor, backend, models, no_grad
 from sccengine.models.parts import scaled
+from tests.model_counts import COUNTS, IMAGENET, cases
 
 SCHEMES = models.SCHEMES
+PUBLISHED = [name for name in models.MODELS if name != "dscnet"]
+# Large enough that batch norm finds several values to normalise in the last layers.
+SIDES = {name: 32 if name.startswith("vgg") else 12 for name in models.MODELS}
 
 
 def count(model):
@@ -44,6 +50,73 @@ def test_standard_blocks_are_one_convolution_and_one_norm():
     assert count(models.build("dscnet", scheme="standard", in_channels=1)) == expected
 
 
+@pytest.mark.parametrize("model, scheme, groups, counts", list(cases()))
+def test_parameters_and_macs_of_the_published_models(model, scheme, groups, counts):
+    result = models.summarize(models.build(model, scheme=scheme, groups=groups, overlap=0.33), (3, 32, 32))
+    assert (result.params, result.macs) == counts
+
+
+def test_counts_in_the_readme():
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    table = re.findall(
+        r"^    (\w+) +([\d,]+) / ([\d,]+) +([\d,]+) / ([\d,]+) +([\d,]+) / ([\d,]+)$", readme, re.MULTILINE
+    )
+    assert len(table) == 4
+    for name, *figures in table:
+        schemes = [("standard", 1), ("dw+pw", 1), ("dw+gpw", 2)]
+        assert [int(f.replace(",", "")) for f in figures] == [n for s in schemes for n in COUNTS[name, *s]]
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_parameters_with_the_stem_of_imagenet(name):
+    network = models.build(name, scheme="standard", stem="imagenet", num_classes=1000)
+    assert count(network) == IMAGENET[name][0]
+
+
+def test_macs_with_the_stem_of_imagenet():
+    network = models.build("resnet18", scheme="standard", stem="imagenet", num_classes=1000)
+    assert models.summarize(network, (3, 224, 224)).macs == IMAGENET["resnet18"][1]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_input_channels_and_classes_change_the_first_and_the_last_layer_only(name):
+    settings = {"width": 0.125, "groups": 4}
+    one, other = (
+        {key: value.shape for key, value in models.build(name, **settings, **more).state_dict().items()}
+        for more in ({}, {"in_channels": 5, "num_classes": 3})
+    )
+    assert list(one) == list(other)
+    assert {key for key in one if one[key] != other[key]} == {"stem.conv.weight", "head.weight", "head.bias"}
+    assert other["stem.conv.weight"][1] == 5 and other["head.bias"] == (3,)
+
+
+@pytest.mark.parametrize("name, divided", [("resnet18", 4), ("mobilenet", 2), ("dscnet", 2), ("vgg11", 1)])
+def test_the_stem_of_imagenet_divides_the_sides(name, divided):
+    network = models.build(name, stem="imagenet", width=0.125)
+    with no_grad():
+        y = network.stem(Tensor(np.ones((2, 3, 64, 64), np.float32), device="cpu"))
+    assert y.shape[2:] == (64 // divided, 64 // divided)
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg19"])
+def test_images_that_poolings_would_empty_are_refused(name):
+    network = models.build(name, width=0.125)
+    for size in ((8, 8), (31, 64)):
+        message = f"VGG: images must be at least 32 x 32, got {size[0]} x {size[1]}"
+        with pytest.raises(ValueError, match=message):
+            network(Tensor(np.ones((2, 3, *size), np.float32), device="cpu"))
+        with pytest.raises(ValueError, match=message):
+            models.check_image_size(network, size)
+    models.check_image_size(network, (32, 32))
+    models.check_image_size(models.build("resnet18", width=0.125), (1, 1))
+
+
+@pytest.mark.parametrize("model, depths", [(models.VGG, "11, 13, 16, 19"), (models.ResNet, "18, 34, 50")])
+def test_other_depths_are_answered_with_those_there_are(model, depths):
+    with pytest.raises(ValueError, match=f"{model.__name__}: depth must be one of {depths}, got 12"):
+        model(12)
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("size", [(8, 8), (13, 9), (32, 32)])
 def test_logits_for_images_of_every_size(scheme, size):
@@ -54,15 +127,18 @@ def test_logits_for_images_of_every_size(scheme, size):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_every_parameter_gets_a_gradient(scheme):
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_parameter_gets_a_finite_gradient(name, scheme):
     backend.set_seed(0)
-    model = models.build("dscnet", scheme=scheme, in_channels=1, width=0.25)
-    images = np.random.default_rng(0).standard_normal((4, 1, 8, 8), np.float32)
+    model = models.build(name, scheme=scheme, width=0.125)
+    images = np.random.default_rng(0).standard_normal((4, 3, SIDES[name], SIDES[name]), np.float32)
     F.cross_entropy(model(Tensor(images, device="cpu")), np.array([0, 1, 2, 3])).backward()
-    for name, parameter in model.named_parameters():
+    for key, parameter in model.named_parameters():
+        gradient = parameter.grad.numpy()
+        assert np.isfinite(gradient).all(), key
         # The norm that follows takes the mean away, and a bias with it.
-        if not (name.endswith("bias") and ("mix" in name or "depthwise.bias" in name)):
-            assert np.abs(parameter.grad).max() > 0, name
+        if not (key.endswith("bias") and ("mix" in key or "depthwise.bias" in key or "conv.bias" in key)):
+            assert np.abs(gradient).max() > 0, key
 
 
 def test_the_seed_decides_the_weights():
@@ -86,7 +162,8 @@ def test_width_multiplies_the_channels():
 @pytest.mark.parametrize(
     "settings, error, message",
     [
-        ({"name": "vgg"}, ValueError, "unknown model 'vgg'; choose from 'dscnet'"),
+        ({"name": "vgg"}, ValueError, "unknown model 'vgg'; choose from 'dscnet', 'mobilenet', 'resnet18'"),
+        ({"stem": "small"}, ValueError, "unknown stem 'small'; choose from 'cifar', 'imagenet'"),
         ({"scheme": "scc"}, ValueError, "unknown scheme 'scc'; choose from 'standard'"),
         ({"groups": 0}, ValueError, "groups must be at least 1, got 0"),
         ({"groups": 2.0}, TypeError, "groups must be a whole number, got 2.0"),

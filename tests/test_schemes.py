@@ -56,8 +56,11 @@ def test_sliding_windows_are_those_asked_for():
 
 @pytest.mark.parametrize("scheme", ["dw+gpw", "dw+gpw+shuffle", "dw+scc"])
 def test_layers_narrower_than_the_groups_are_pointwise_and_wider_ones_are_not_touched(scheme):
-    assert channel_mixing(scheme, 3, 8, groups=4)["mix"].weight.shape[1] == 3
-    assert channel_mixing(scheme, 4, 8, groups=4)["mix"].weight.shape[1] == 1
+    narrow, wide = (channel_mixing(scheme, channels, 8, groups=4)["mix"] for channels in (3, 4))
+    assert (narrow.groups, narrow.weight.shape[1]) == (1, 3)
+    assert narrow.note == "3 input channels, fewer than groups=4: built with groups=1 (pointwise)"
+    assert (wide.groups, wide.weight.shape[1]) == (4, 1)
+    assert not hasattr(wide, "note")
     with pytest.raises(ValueError, match="6"):
         channel_mixing(scheme, 6, 8, groups=4)
 

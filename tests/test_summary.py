@@ -34,6 +34,20 @@ def test_windows_and_effective_overlap_are_shown_where_there_are_any():
     assert all(row.width is None for row in result.rows if row.type != "SCC")
 
 
+def test_groups_are_shown_and_layers_narrower_than_them_noted():
+    for scheme in ("dw+gpw", "dw+gpw+shuffle", "dw+scc"):
+        result = models.summarize(models.build("mobilenet", scheme=scheme, groups=16, width=0.25), (3, 32, 32))
+        rows = {row.name: row for row in result.rows}
+        note = "8 input channels, fewer than groups=16: built with groups=1 (pointwise)"
+        assert [row.note for row in result.rows if row.note] == [note]
+        assert (rows["blocks.0.mix"].groups, rows["blocks.0.mix"].note) == (1, note)
+        assert rows["blocks.0.mix"].params == 8 * 16 + 16
+        assert (rows["stem.conv"].groups, rows["blocks.1.depthwise"].groups, rows["blocks.1.mix"].groups) == (1, 16, 16)
+        assert rows["blocks.1.norm"].groups is None and rows["head"].groups is None
+        assert str(result).splitlines()[-1] == f"blocks.0.mix: {note}"
+        assert result.as_dict()["rows"][4]["note"] == note
+
+
 def test_strided_grouped_and_linear_layers_follow_the_formulas():
     model = nn.Sequential(
         nn.Conv2d(4, 6, (3, 2), stride=2, padding=1, groups=2),

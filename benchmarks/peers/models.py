@@ -1,0 +1,165 @@
+"""VGG, ResNet and MobileNet in PyTorch, by the published descriptions, with the state-dict keys of sccengine.models.
+
+Written from the channel lists of the CIFAR models that the SCC paper's code builds on, not from the engine's files, so
+that counts and outputs can be compared.
+
+    build("vgg16", "dw+scc", groups=2, channels=channels)
+
+``channels`` (in, out) -> (O, K) says which channels an SCC layer reads; ``expression`` how it is computed (pytorch.py).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import AdaptiveAvgPool2d, BatchNorm2d, ChannelShuffle, Conv2d, Flatten, Linear, MaxPool2d, Sequential
+
+from .pytorch import SCC, NormReLU
+
+VGG = {
+    "vgg11": "64 M 128 M 256 256 M 512 512 M 512 512 M",
+    "vgg13": "64 64 M 128 128 M 256 256 M 512 512 M 512 512 M",
+    "vgg16": "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
+    "vgg19": "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M",
+}
+RESNET = {"resnet18": (1, 2, 2, 2, 2), "resnet34": (1, 3, 4, 6, 3), "resnet50": (4, 3, 4, 6, 3)}  # expansion, blocks
+MOBILENET = "64 128/2 128 256/2 256 512/2 512 512 512 512 512 1024/2 1024"
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What replaces a 3x3 convolution, as in the published models."""
+
+    name: str
+    groups: int
+    channels: Callable
+    expression: str
+    device: str
+
+    def layers(self, c, o, stride=1, *, bias, norm=False):
+        """(name, layer) pairs; ``bias``: of a dense convolution; ``norm``: whether one follows the depthwise stage."""
+        if self.name == "standard":
+            return [("conv", Conv2d(c, o, 3, stride, 1, bias=bias))]
+        layers = [("depthwise", Conv2d(c, c, 3, stride, 1, groups=c))]
+        if norm:
+            layers.append(("depthwise_norm", NormReLU(c)))
+        groups = self.groups if "gpw" in self.name and c >= self.groups else 1
+        if self.name == "dw+scc":
+            layers.append(("mix", SCC(self.channels(c, o), c, self.expression, self.device)))
+        else:
+            layers.append(("mix", Conv2d(c, o, 1, groups=groups)))
+        if self.name == "dw+gpw+shuffle":
+            layers.append(("shuffle", ChannelShuffle(groups)))
+        return layers
+
+
+class Residual(torch.nn.Module):
+    def __init__(self, body, c, o, stride):
+        super().__init__()
+        self.body = named(*body)
+        self.norm = BatchNorm2d(o)
+        if stride != 1 or c != o:
+            self.shortcut = named(("conv", Conv2d(c, o, 1, stride, bias=False)), ("norm", BatchNorm2d(o)))
+        else:
+            self.shortcut = torch.nn.Identity()
+
+    def forward(self, x):
+        return torch.relu_(self.norm(self.body(x)).add_(self.shortcut(x)))
+
+
+def named(*layers):
+    return Sequential(OrderedDict(layers))
+
+
+def conv_norm(c, o, kernel, stride=1, bias=False, more=()):
+    conv = Conv2d(c, o, kernel, stride, kernel // 2, bias=bias)
+    return named(("conv", conv), ("norm", NormReLU(o)), *more)
+
+
+def network(stem, body_name, body, features, num_classes):
+    pool, head = Sequential(AdaptiveAvgPool2d(1), Flatten()), Linear(features, num_classes)
+    return named(("stem", stem), (body_name, Sequential(*body)), ("pool", pool), ("head", head))
+
+
+def build_vgg(layout, scheme, in_channels, num_classes, scale, stem):
+    first, *layout = layout.split()
+    c = scale(int(first))
+    stem = conv_norm(in_channels, c, 3, bias=True)
+    stages, stage = [], []
+    for entry in layout:
+        if entry == "M":
+            stages.append(named(*stage, ("pool", MaxPool2d(2, 2))))
+            stage = []
+            continue
+        o = scale(int(entry))
+        stage.append((str(len(stage)), named(*scheme.layers(c, o, bias=True), ("norm", NormReLU(o)))))
+        c = o
+    return network(stem, "stages", stages, c, num_classes)
+
+
+def build_resnet(layout, scheme, in_channels, num_classes, scale, stem):
+    expansion, *numbers = layout
+    c = scale(64)
+    if stem == "imagenet":
+        stem = conv_norm(in_channels, c, 7, 2, more=[("pool", MaxPool2d(3, 2, 1))])
+    else:
+        stem = conv_norm(in_channels, c, 3)
+    stages = []
+    for index, number in enumerate(numbers):
+        planes, stage = scale(64 * 2**index), []
+        for stride in [1 if index == 0 else 2] + [1] * (number - 1):
+            if expansion == 1:
+                body = [("first", conv_norm(c, planes, 3, stride)), *scheme.layers(planes, planes, bias=False)]
+            else:
+                middle = [*scheme.layers(planes, planes, stride, bias=False), ("norm", NormReLU(planes))]
+                expand = Conv2d(planes, expansion * planes, 1, bias=False)
+                body = [("reduce", conv_norm(c, planes, 1)), *middle, ("expand", expand)]
+            stage.append(Residual(body, c, expansion * planes, stride))
+            c = expansion * planes
+        stages.append(Sequential(*stage))
+    return network(stem, "stages", stages, c, num_classes)
+
+
+def build_mobilenet(layout, scheme, in_channels, num_classes, scale, stem):
+    c = scale(32)
+    stem = conv_norm(in_channels, c, 3, 2 if stem == "imagenet" else 1)
+    blocks = []
+    for entry in layout.split():
+        planes, _, stride = entry.partition("/")
+        o = scale(int(planes))
+        layers = scheme.layers(c, o, int(stride or 1), bias=False, norm=True)
+        blocks.append(named(*layers, ("norm", NormReLU(o))))
+        c = o
+    return network(stem, "blocks", blocks, c, num_classes)
+
+
+def build(
+    name,
+    scheme,
+    *,
+    groups=2,
+    channels=None,
+    in_channels=3,
+    num_classes=10,
+    width=1.0,
+    stem="cifar",
+    expression="banded conv NCHW",
+    device="cpu",
+):
+    """The network called ``name`` with fresh weights on ``device``; channels scaled to multiples of 8 (at least 8)."""
+    scheme = Scheme(scheme, groups, channels, expression, device)
+    if name in VGG:
+        builder, layout = build_vgg, VGG[name]
+    elif name in RESNET:
+        builder, layout = build_resnet, RESNET[name]
+    else:
+        builder, layout = build_mobilenet, MOBILENET
+
+    def scale(count):
+        return max(8, 8 * round(count * width / 8))
+
+    with torch.device(device):
+        return builder(layout, scheme, in_channels, num_classes, scale, stem)
