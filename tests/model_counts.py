@@ -1,8 +1,10 @@
 """Parameters and multiply-accumulates of the published models at 32x32, three input channels and ten classes.
 
 COUNTS[model, scheme, groups]. "dw+gpw" stands for every grouped or sliding scheme: they have the same counts, whatever
-the overlap. They follow from the published code's definitions, and PyTorch counts the same (test_models_match_pytorch.py).
-A "standard" MobileNet is not published: it has a 3x3 convolution without bias and a batch norm a block. IMAGENET has the well-known ones at 224x224 with 1000 classes, scheme standard.
+the overlap. All follow from the published code's definitions, and test_models_match_pytorch.py counts the same in
+PyTorch. A "standard" MobileNet is not published: it has a 3x3 convolution without bias and a batch norm a block.
+
+IMAGENET has the well-known counts at 224x224 with 1000 classes, scheme "standard".
 """
 
 COUNTS = {
