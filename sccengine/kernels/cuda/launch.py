@@ -40,6 +40,7 @@ one list of types has one Build for each.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,7 @@ _LIMIT = 2**31
 _GRID_LIMITS = (2**31 - 1, 65535, 65535)
 _tables = {}
 _dummies = {}
+_recorded = None
 
 
 class Build(NamedTuple):
@@ -100,7 +102,28 @@ def blocks(kernel, grid, block, *args, shared=0):
                 return blocks(kernel, grid, block, *args, shared=shared)
         stream = cuda.external_stream(cupy.cuda.get_current_stream().ptr)
         flat = _flat_cupy
-    kernel[grid, block, stream, shared](*[_argument(value, like, flat, kernel) for value in args])
+    arguments = [_argument(value, like, flat, kernel) for value in args]
+    if _recorded is not None and isinstance(like, np.ndarray):
+        _recorded.append((kernel, grid, block, shared, arguments))
+    else:
+        kernel[grid, block, stream, shared](*arguments)
+
+
+@contextmanager
+def recording():
+    """Within it, launches in the simulator are appended to the list it gives, and not carried out: see `replay`."""
+    global _recorded
+    before, _recorded = _recorded, []
+    try:
+        yield _recorded
+    finally:
+        _recorded = before
+
+
+def replay(launches):
+    """Carries out launches that were recorded, on the same memory."""
+    for kernel, grid, block, shared, arguments in launches:
+        kernel[grid, block, 0, shared](*arguments)
 
 
 class _RunningKernel:
