@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import sccengine.functional as F
-from sccengine import nn, optim
+from sccengine import backend, nn, optim
 from sccengine.autograd import Parameter, Tensor
 
 OPTIMIZERS = {
@@ -81,6 +81,74 @@ def test_a_state_that_does_not_fit_changes_nothing():
         optimizer.load_state_dict([])
     for index, entry in optimizer.state_dict()["state"].items():
         np.testing.assert_array_equal(entry["momentum_buffer"], buffers[index]["momentum_buffer"])
+
+
+@pytest.mark.parametrize("build", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_loading_keeps_the_memory_that_a_captured_step_works_on(build):
+    parameters = _parameters()
+    optimizer = build(parameters)
+    _steps(optimizer, parameters, 0, 1)
+    entries, groups = optimizer.state[parameters[0]], optimizer.param_groups[0]
+    arrays = [entries[name] for name in optimizer.state_arrays]
+    state = optimizer.state_dict()
+    state["param_groups"][0]["lr"] = 0.7
+    for name in optimizer.state_arrays:
+        state["state"][0][name][...] = 5
+    del state["state"][1]
+    optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0] is groups and groups["lr"] == 0.7
+    assert optimizer.state[parameters[0]] is entries and parameters[1] not in optimizer.state
+    for name, array in zip(optimizer.state_arrays, arrays):
+        assert entries[name] is array
+        np.testing.assert_array_equal(array, 5)
+
+
+@pytest.mark.parametrize("build", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_replay_reads_new_rates_and_counts_its_step(build, monkeypatch):
+    parameters, twins = _parameters(), _parameters()
+    optimizer, eager = build(parameters), build(twins)
+    noted = []
+
+    def host_value(fn, like, dtype):
+        noted.append((fn, np.array(fn(), dtype)))
+        return noted[-1][1]
+
+    _steps(optimizer, parameters, 0, 1)
+    _steps(eager, twins, 0, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "host_value", host_value)
+        _steps(optimizer, parameters, 1, 2)
+    ((replayed, rates),) = noted
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "host_value", lambda fn, like, dtype: rates)
+        for step, lr in enumerate((0.05, 0.02), start=2):
+            optimizer.param_groups[0]["lr"] = lr
+            rates[...] = replayed()
+            _steps(optimizer, parameters, step, step + 1)
+    _steps(eager, twins, 1, 2)
+    for step, lr in enumerate((0.05, 0.02), start=2):
+        eager.param_groups[0]["lr"] = lr
+        _steps(eager, twins, step, step + 1)
+    for a, b in zip(parameters, twins):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    assert [entries.get("step") for entries in optimizer.state.values()] == [
+        entries.get("step") for entries in eager.state.values()
+    ]
+
+
+def test_what_a_replay_cannot_follow_is_an_error(monkeypatch):
+    noted = []
+    monkeypatch.setattr(backend, "host_value", lambda fn, like, dtype: noted.append(fn) or np.array(fn(), dtype))
+    parameters = _parameters()
+    sgd, adamw = optim.SGD(parameters, lr=0.1), optim.AdamW(parameters)
+    _steps(sgd, parameters, 0, 1)
+    _steps(adamw, parameters, 0, 1)
+    sgd.param_groups[0]["momentum"] = 0.9
+    with pytest.raises(RuntimeError, match="SGD: momentum is 0.9 now, but the step was captured without momentum"):
+        noted[0]()
+    adamw.state[parameters[1]]["step"] = 7
+    with pytest.raises(RuntimeError, match=r"AdamW: parameters .* have \[1, 7\] now: capture it again"):
+        noted[1]()
 
 
 @pytest.mark.parametrize("build", OPTIMIZERS.values(), ids=OPTIMIZERS)
