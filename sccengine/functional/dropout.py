@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from numbers import Integral
 
+import numpy as np
+
 from sccengine.autograd import Function, as_tensor
-from sccengine.backend import empty, from_rows, kernels_for, next_key, rows
+from sccengine.backend import empty, from_rows, host_value, kernels_for, next_key, rows
 from sccengine.functional import checks
 
 
 class DropoutFunction(Function):
-    def __init__(self, probability, key):
+    def __init__(self, probability, draw):
         self.probability = probability
-        self.key = key
+        self.draw = draw  # gives the key; a captured step calls it again at each replay
 
     def forward(self, x):
         checks.batched("dropout", x)
+        self.key = host_value(lambda: [self.draw()], x, np.uint64)
         return self._apply(x)
 
     def backward(self, dy):
@@ -44,4 +47,4 @@ def dropout(x, p=0.5, training=True, key=None):
         raise ValueError(f"dropout: key must lie in [0, 2**64), got {key}")
     if not training or p == 0.0:
         return as_tensor(x)
-    return DropoutFunction(p, next_key("dropout") if key is None else int(key))(x)
+    return DropoutFunction(p, (lambda: next_key("dropout")) if key is None else (lambda: int(key)))(x)

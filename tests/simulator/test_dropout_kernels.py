@@ -7,11 +7,11 @@ import pytest
 from sccengine import reference
 from sccengine.kernels.cuda import dropout
 
-KEY = 77
+KEY = np.array([77], np.uint64)
 
 
 def _kept(probability):
-    return reference.dropout_mask((1, 40), probability, KEY)[0]
+    return reference.dropout_mask((1, 40), probability, int(KEY[0]))[0]
 
 
 @pytest.mark.parametrize("step", [-1, 0, 1])

@@ -58,7 +58,7 @@ def apply(
     x,  # (n,)
     y,  # (n,)
     probability,  # float in [0, 1)
-    key,  # int in [0, 2**64)
+    key,  # (1,) uint64
 ):
     threshold = np.uint64(math.ceil(probability * 2**24))
-    _apply(x, y, np.uint64(key), threshold, 1.0 / (1.0 - probability), 4 * x.size >= PARALLEL_WORK)
+    _apply(x, y, key[0], threshold, 1.0 / (1.0 - probability), 4 * x.size >= PARALLEL_WORK)

@@ -17,7 +17,7 @@ import numpy as np
 from numba import cuda
 
 from sccengine.kernels.cuda.indexing import thread_index
-from sccengine.kernels.cuda.launch import SIMULATED, elements
+from sccengine.kernels.cuda.launch import SIMULATED, Build, elements
 
 
 @cuda.jit(device=True)
@@ -36,23 +36,23 @@ def apply_v1(
     y,  # (M,)
     kept_share,  # 1 - p
     threshold,  # ceil(p * 2**24)
-    key,  # uint64
+    key,  # (1,) uint64
+    M,
 ):
     i = thread_index()
-    if i >= y.size:
-        return
-    y[i] = x[i] / kept_share if random_bits(key, i) >= threshold else y.dtype.type(0)
+    if i < M:
+        y[i] = x[i] / kept_share if random_bits(key[0], i) >= threshold else y.dtype.type(0)
 
 
 def apply(x, y, probability, key):
-    """y from x (both flat): zero with `probability`, chosen by `key` in [0, 2**64), the rest scaled up."""
+    """y from x (both flat): zero with `probability`, chosen by `key` (uint64, one element), the rest scaled up."""
     if SIMULATED:
         # uint64 wraps around in silence on a GPU; NumPy's scalars warn.
         warnings.filterwarnings("ignore", "overflow encountered", RuntimeWarning, re.escape(__name__))
     threshold = math.ceil(probability * 2**24)
-    elements(apply_v1, y.size, x, y, 1.0 - probability, threshold, np.uint64(key))
+    elements(apply_v1, y.size, x, y, 1.0 - probability, threshold, key, y.size)
 
 
 COMPILE = [
-    (apply_v1, "FFfiu"),
+    Build(apply_v1, "FFfiUi"),
 ]
