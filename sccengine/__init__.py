@@ -17,6 +17,7 @@ _ATTRIBUTES = {
     "no_grad": "autograd",
     "ChannelWindows": "windows",
     "DataError": "data.errors",
+    "capture_step": "capture",
     "set_seed": "backend",
 }
 _MODULES = (

@@ -112,6 +112,9 @@ class Tensor:
     def changed(self):
         """Count a change of the values in place; whoever writes into ``array`` calls this."""
         self.version += 1
+        capture = backend.current_capture()
+        if capture is not None:
+            capture.changes(self)
 
     shape = property(lambda self: tuple(self.array.shape))
     dtype = property(lambda self: self.array.dtype)
@@ -140,7 +143,7 @@ class Tensor:
 
     def numpy(self):
         """The values as a NumPy array of shape (N, C, ...): a view on the host, a copy from a GPU."""
-        return backend.to_host(self.data)
+        return backend.to_host(self.data, "numpy()")
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.numpy(), dtype=dtype, copy=True if copy else None)
@@ -149,7 +152,7 @@ class Tensor:
         """The one value of a one-element tensor as a Python number."""
         if self.size != 1:
             raise ValueError(f"item() needs a tensor of one element, this one has shape {self.shape}")
-        return backend.to_host(self.array).reshape(()).item()
+        return backend.to_host(self.array, "item()").reshape(()).item()
 
     def to(self, device):
         """This tensor on another device; itself where it is there. Gradients flow back through the copy."""
@@ -169,7 +172,7 @@ class Tensor:
 
     def __repr__(self):
         kind = type(self).__name__
-        values = np.array2string(backend.to_host(self.array), precision=4, threshold=20, prefix=kind + "(")
+        values = np.array2string(backend.to_host(self.array, "repr()"), precision=4, threshold=20, prefix=kind + "(")
         gradient = ", requires_grad=True" if self.requires_grad else ""
         return f"{kind}({values}, shape={self.shape}, dtype={self.dtype}, device={self.device!r}{gradient})"
 
@@ -210,6 +213,9 @@ class Function:
             raise TypeError(f"{type(self).__name__.removesuffix('Function')} needs an input, got None")
         self.inputs = tuple(None if value is None else as_tensor(value) for value in inputs)
         self._check_devices()
+        capture = backend.current_capture()
+        if capture is not None:
+            capture.reads(self.inputs)
         recording = is_grad_enabled() and any(t is not None and t.requires_grad for t in self.inputs)
         self.needs_gradient = tuple(recording and t is not None and t.requires_grad for t in self.inputs)
         result = self.forward(*(None if t is None else t.array for t in self.inputs))
@@ -297,8 +303,8 @@ def _as_array(value):
 
 
 def _fingerprint(tensor):
-    """A sum over the bits of a leaf that somebody else may write to; None where nobody can, or it is on a GPU."""
-    if not tensor._exposed or tensor.creator is not None or not isinstance(tensor.array, np.ndarray):
+    """A sum over the bits of a leaf that somebody else may write to; None where nobody can, or it is on a device."""
+    if not tensor._exposed or tensor.creator is not None or type(tensor.array) is not np.ndarray:
         return None
     memory = tensor.array if isinstance(tensor, Parameter) else backend.rows(tensor.array)
     octets = memory.reshape(-1).view(np.uint8)
@@ -406,6 +412,9 @@ def _gradients(node, dy):
 
 
 def _accumulate(leaf, gradient):
+    capture = backend.current_capture()
+    if capture is not None:
+        capture.accumulates(leaf)
     if leaf.grad is None:
         leaf.grad = Tensor._wrap(gradient)
     else:

@@ -22,7 +22,30 @@ from sccengine import memory
 
 
 class SimulatorArray(np.ndarray):
-    """A NumPy array on device ``"simulator"``: the type alone tells ``kernels_for`` to run the CUDA kernels."""
+    """A NumPy array on device ``"simulator"``: the type alone tells ``kernels_for`` to run the CUDA kernels.
+
+    While a step is being captured, NumPy must keep off it: only launches of kernels are replayed.
+    """
+
+    def __array_wrap__(self, array, context=None, *settings):
+        _only_kernels(f"numpy.{context[0].__name__}" if context else "a NumPy function")
+        return super().__array_wrap__(array, context, *settings)
+
+    def __setitem__(self, index, value):
+        _only_kernels("array[...] = value")
+        super().__setitem__(index, value)
+
+    def copy(self, order="C"):
+        _only_kernels("array.copy()")
+        return super().copy(order)
+
+
+def _only_kernels(operation):
+    if current_capture() is not None:
+        raise RuntimeError(
+            f"captured step: {operation} on an array of device 'simulator' is no launch of a kernel, so a replay would "
+            "leave it out"
+        )
 
 
 # --- devices ------------------------------------------------------------------------------------------------------
@@ -127,6 +150,11 @@ def is_device_array(value):
 def kernels_for(array):
     """The kernel package for an array: every operator's launchers as attributes (``kernels_for(x).scc.forward``)."""
     on_host = isinstance(array, np.ndarray) and not isinstance(array, SimulatorArray)
+    if on_host and current_capture() is not None:
+        raise RuntimeError(
+            f"captured step: it computes with an array of shape {array.shape} on the CPU, which a replay would leave "
+            "out: move it to the device before the step"
+        )
     return _kernel_package("cpu" if on_host else "cuda")
 
 
@@ -139,6 +167,11 @@ def to_device(array, device):
     """The array on a device (by its full name), in the same memory order; the array itself where it is there."""
     if device_of(array) == device:
         return array
+    if current_capture() is not None:
+        raise RuntimeError(
+            f"captured step: it copies an array of shape {array.shape} from {device_of(array)} to {device}: make it an "
+            "input of the step, move it before the step, or return it and read it after the call"
+        )
     if array.ndim >= 2 and not array.flags.c_contiguous:
         return from_rows(to_device(rows(array), device))
     host = array.view(np.ndarray) if isinstance(array, np.ndarray) else array.get()
@@ -152,8 +185,26 @@ def to_device(array, device):
         return cupy.asarray(host)
 
 
-def to_host(array):
-    """The array as a plain NumPy array: a view where it lives in host memory."""
+def overwrite(array, values):
+    """Copy ``values``, of the same shape and dtype and in host memory or beside it, into ``array`` on a device.
+
+    In the order of the device's stream, and without waiting for it.
+    """
+    target, source = rows(array), rows(values)
+    if isinstance(target, np.ndarray):
+        target.view(np.ndarray)[...] = source
+    else:
+        with target.device:
+            target.data.copy_from_device_async(to_device(source, device_of(target)).data, target.nbytes)
+
+
+def to_host(array, reader="a copy to the host"):
+    """The array as a plain NumPy array: a view where it lives in host memory. ``reader``: who asks, for an error."""
+    if current_capture() is not None and type(array) is not np.ndarray:
+        raise RuntimeError(
+            f"captured step: {reader} of a {array.dtype} tensor of shape {array.shape} reads on the host what is not "
+            "computed before a replay: return the tensor from the step and read it after the call"
+        )
     return array.view(np.ndarray) if isinstance(array, np.ndarray) else to_device(array, "cpu")
 
 
@@ -185,7 +236,10 @@ def empty(shape, like, dtype=None):
     """An uninitialised C-contiguous array on the device of ``like``, of its dtype unless one is given."""
     dtype = like.dtype if dtype is None else dtype
     if isinstance(like, SimulatorArray):
-        return np.empty(shape, dtype).view(SimulatorArray)
+        array = np.empty(shape, dtype).view(SimulatorArray)
+        if current_capture() is not None:
+            current_capture().keep(array)
+        return array
     if isinstance(like, np.ndarray):
         return memory.empty(shape, dtype)
     return array_module(like).empty(shape, dtype)
@@ -238,7 +292,7 @@ def host_value(fn, like, dtype):
     So ``fn`` may draw keys and count steps.
     """
     capture = current_capture()
-    if capture is not None and type(like) is not np.ndarray:
+    if capture is not None:
         return capture.host_value(fn, like, np.dtype(dtype))
     return to_device(np.array(fn(), dtype).reshape(-1), device_of(like))
 

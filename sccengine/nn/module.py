@@ -50,6 +50,9 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *inputs, **settings):
+        capture = backend.current_capture()
+        if capture is not None:
+            capture.calls(self)
         output = self.forward(*inputs, **settings)
         if self._forward_hooks:
             for hook in list(self._forward_hooks.values()):

@@ -1,0 +1,344 @@
+"""A whole training step as one CUDA graph: the same numbers to the bit, without the host's cost of every launch.
+
+    def step(images, labels):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    captured = scc.capture_step(step, images, labels)
+    for images, labels in batches:
+        loss = captured(images, labels)      # a static tensor: the next call overwrites it
+        scheduler.step()                     # the host's part of a step stays outside
+
+First call: an ordinary step, which compiles kernels and makes the optimizer's state. Second call: ``step`` runs once
+more with its launches noted instead of carried out, in memory that from then on belongs to the graph; then they are
+replayed. Every further call copies the inputs into place, asks for the host's numbers and replays; ``step`` itself
+is not called again. So k calls are k eager steps.
+
+New at every call: the inputs' values, and what reaches kernels by ``backend.host_value``: learning rates, AdamW's step
+numbers, dropout's keys. Built in: everything else. Shapes, dtypes and devices of inputs, the arrays of parameters and
+buffers, the parts, settings and modes of modules, the settings and state of optimizers are compared before each
+replay, and the first that differs is named in a RuntimeError. Gradients are left in static tensors, as ``.grad``.
+
+Refused while capturing, by name: reading a tensor on the host (``item()``, ``numpy()``), copying host arrays to the
+device, adding to gradients of an earlier step, and in the simulator every NumPy operator. There, device "simulator",
+a graph is the list of the launches; on the CPU there is nothing to save, and capture_step raises RuntimeError.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sccengine import backend
+from sccengine.autograd import Tensor, _as_array
+
+_SLOT = 16  # bytes; host values begin at multiples of it
+_BLOCK = 1 << 16  # bytes of host values that are uploaded together
+_ABSENT = object()
+
+
+def capture_step(step_fn, *example_inputs, device=None):
+    """A CapturedStep of ``step_fn(*inputs)``, which does forward, backward and update, or any part of them.
+
+    example_inputs   arrays or Tensors whose shapes and dtypes all inputs will have; nothing is computed with them
+    device           where the step runs; None: where the inputs are, for host arrays the default device
+
+    ``step_fn`` gets Tensors and returns a Tensor, an array of the device, None, or tuples, lists and dicts of them.
+    Raises RuntimeError on the CPU, and TypeError for inputs that are no arrays.
+    """
+    if not callable(step_fn):
+        raise TypeError(f"capture_step: step_fn must be a function, got {type(step_fn).__name__}")
+    arrays = [_as_array(value) for value in example_inputs]
+    if device is None:
+        device = next((backend.device_of(a) for a in arrays if type(a) is not np.ndarray), backend.default_device())
+    device = backend.resolve_device(device)
+    if device == "cpu":
+        raise RuntimeError(
+            "capture_step: on the CPU a launch costs next to nothing, so there is nothing to capture: call the step "
+            "itself, or give device='cuda'"
+        )
+    return CapturedStep(step_fn, [Tensor(array.copy(), device=device) for array in arrays], device)
+
+
+class CapturedStep:
+    """What ``capture_step`` gives: call it with inputs like the examples; see the module's text.
+
+    ``device``; ``warm``, whether a first step was done; ``captured``, whether the next call replays.
+    """
+
+    def __init__(self, step_fn, inputs, device):
+        self.device = device
+        self.captured = False
+        self._step_fn = step_fn
+        self._inputs = inputs
+        self.warm = False
+
+    def __call__(self, *inputs):
+        if backend.current_capture() is not None:
+            raise RuntimeError("captured step: it cannot be called inside another step that is being captured")
+        arrays = self._checked(inputs)
+        if self.captured:
+            self._check_fixed()
+        for static, array in zip(self._inputs, arrays):
+            backend.overwrite(static.array, array)
+            static.changed()
+        if not self.warm:
+            outputs = _static(self._step_fn(*self._inputs))
+            self.warm = True
+            return outputs
+        if self.captured:
+            self._capture.host_values.refresh()
+        else:
+            self._record()
+        self._graph.replay()
+        for tensor in self._changed:
+            tensor.changed()
+        for tensor, gradient in self._gradients:
+            tensor.grad = gradient
+        return self._outputs
+
+    def _checked(self, inputs):
+        if len(inputs) != len(self._inputs):
+            raise TypeError(f"captured step: it takes {len(self._inputs)} inputs, got {len(inputs)}")
+        arrays = []
+        for position, (value, static) in enumerate(zip(inputs, self._inputs)):
+            array = _as_array(value)
+            on_host = type(array) is np.ndarray and not isinstance(value, Tensor)
+            for name, got, wanted in (
+                ("shape", tuple(array.shape), static.shape),
+                ("dtype", array.dtype, static.dtype),
+                ("device", self.device if on_host else backend.device_of(array), self.device),
+            ):
+                if got != wanted:
+                    raise RuntimeError(
+                        f"captured step: input {position} has {name} {got}, the step was captured for {wanted}: "
+                        "capture another step for it, or call the step function itself"
+                    )
+            arrays.append(array)
+        return arrays
+
+    def _record(self):
+        graph = _SimulatedGraph() if self.device == "simulator" else _CudaGraph(self.device)
+        capture = Capture(self._inputs)
+        before = backend.random_state()
+        backend.set_current_capture(capture)
+        try:
+            outputs = graph.record(lambda: _static(self._step_fn(*self._inputs)))
+        except BaseException:
+            for tensor, gradient in capture.gradients.values():
+                tensor.grad = gradient
+            backend.set_random_state(before)
+            raise
+        finally:
+            backend.set_current_capture(None)
+        modules = list(capture.modules.values())
+        names = _names(modules)
+        self._tensors = [
+            (t, t.array, t.requires_grad, names.get(id(t), f"a tensor of shape {t.shape} that the step reads"))
+            for t in capture.tensors.values()
+        ]
+        self._fixed = [entry for module in modules for entry in _fixed_in_module(module, names)]
+        self._fixed += capture.fixed
+        self._changed = list(capture.changed.values())
+        self._gradients = [(tensor, tensor.grad) for tensor in capture.tensors.values() if tensor.requires_grad]
+        self._capture, self._graph, self._outputs = capture, graph, outputs
+        capture.host_values.upload()
+        self.captured = True
+
+    def _check_fixed(self):
+        for tensor, array, requires_grad, name in self._tensors:
+            if tensor.array is not array:
+                raise _changed(f"{name} was moved or replaced (.to(), .data = ...)")
+            if tensor.requires_grad is not requires_grad:
+                raise _changed(f"requires_grad of {name} was {requires_grad} and is {tensor.requires_grad} now")
+        for table, key, value, name in self._fixed:
+            found = len(table) if key is _ABSENT else table.get(key, _ABSENT)
+            if found is value or (isinstance(value, _PLAIN) and type(found) is type(value) and found == value):
+                continue
+            if not isinstance(value, _PLAIN) or not isinstance(found, _PLAIN):
+                raise _changed(f"{name} was moved or replaced")
+            raise _changed(f"{name} was {value!r} and is {found!r} now")
+
+
+_PLAIN = (bool, int, float, str, tuple, type(None))
+
+
+def _changed(what):
+    return RuntimeError(f"captured step: {what} since the step was captured: capture it anew with capture_step")
+
+
+class Capture:
+    """What the engine's parts report while a step is being captured, through ``backend.current_capture()``."""
+
+    def __init__(self, inputs):
+        self.host_values = _HostValues()
+        self.tensors = {}
+        self.modules = {}
+        self.fixed = []
+        self.changed = {}
+        self.gradients = {}
+        self._kept = []
+        self._inputs = {id(tensor) for tensor in inputs}
+
+    def host_value(self, fn, like, dtype):
+        """See ``backend.host_value``."""
+        return self.host_values.add(fn, like, dtype)
+
+    def keep(self, array):
+        """An array made in the simulator: launches know some by their addresses only. A GPU's belong to the pool."""
+        self._kept.append(array)
+
+    def reads(self, tensors):
+        """The inputs of an operator: tensors, or None."""
+        for tensor in tensors:
+            if tensor is not None and tensor.is_leaf and id(tensor) not in self._inputs:
+                self.tensors[id(tensor)] = tensor
+
+    def calls(self, module):
+        """A module whose forward runs."""
+        self.modules[id(module)] = module
+
+    def fix(self, table, key, name):
+        """``table[key]`` is built into the step; ``name`` says in an error what it is."""
+        self.fixed.append((table, key, table[key], name))
+
+    def changes(self, tensor):
+        """A tensor whose values the step overwrites."""
+        self.changed[id(tensor)] = tensor
+
+    def accumulates(self, leaf):
+        """A leaf whose gradient is about to be written or added to."""
+        if id(leaf) in self.gradients:
+            return
+        self.gradients[id(leaf)] = leaf, leaf.grad
+        if leaf.grad is not None:
+            raise RuntimeError(
+                f"captured step: it adds to a gradient of shape {leaf.shape} from before the step, of which a replay "
+                "would know nothing: call zero_grad() at the beginning of the step"
+            )
+
+
+class _HostValues:
+    """The numbers that the host gives to a captured step, in blocks that are uploaded as one."""
+
+    def __init__(self):
+        self._values = []  # (function, its part of a host block)
+        self._blocks = []  # [host bytes, the same on the device, bytes taken]
+
+    def add(self, fn, like, dtype):
+        value = np.array(fn(), dtype).reshape(-1)
+        if not self._blocks or self._blocks[-1][2] + value.nbytes > len(self._blocks[-1][0]):
+            size = max(_BLOCK, value.nbytes)
+            self._blocks.append([np.zeros(size, np.uint8), backend.empty((size,), like, np.uint8), 0])
+        block = self._blocks[-1]
+        here = slice(block[2], block[2] + value.nbytes)
+        block[2] += -(-value.nbytes // _SLOT) * _SLOT
+        self._values.append((fn, block[0][here].view(dtype)))
+        self._values[-1][1][...] = value
+        return block[1][here].view(dtype)
+
+    def refresh(self):
+        for fn, part in self._values:
+            part[...] = np.array(fn(), part.dtype).reshape(part.shape)
+        self.upload()
+
+    def upload(self):
+        for host, array, _ in self._blocks:
+            backend.overwrite(array, host)
+
+
+class _SimulatedGraph:
+    """The launches of a step in Numba's simulator."""
+
+    def record(self, run):
+        from sccengine.kernels.cuda import launch
+
+        with launch.recording() as self._launches:
+            return run()
+
+    def replay(self):
+        from sccengine.kernels.cuda import launch
+
+        launch.replay(self._launches)
+
+
+class _CudaGraph:
+    """A CUDA graph, and the memory pool from which all its arrays come."""
+
+    def __init__(self, device):
+        import cupy
+
+        self._cupy = cupy
+        self._device = cupy.cuda.Device(int(device.partition(":")[2]))
+        self._pool = cupy.cuda.MemoryPool()
+
+    def record(self, run):
+        cuda = self._cupy.cuda
+        # On a stream of its own: another library's work on the current one must not become part of the graph.
+        with self._device, cuda.using_allocator(self._pool.malloc), cuda.Stream(non_blocking=True) as stream:
+            stream.begin_capture()
+            try:
+                result = run()
+            except BaseException as error:
+                self._abandon(stream)
+                if isinstance(error, cuda.runtime.CUDARuntimeError):
+                    raise RuntimeError(
+                        f"captured step: the step does something that a CUDA graph cannot hold ({error}); usually it "
+                        "waits for the device or reads from it: let such work follow the call"
+                    ) from error
+                raise
+            self._graph = stream.end_capture()
+        return result
+
+    def _abandon(self, stream):
+        """End a capture that failed; the stream is thrown away, the thread can capture again."""
+        try:
+            stream.end_capture()
+        except self._cupy.cuda.runtime.CUDARuntimeError:
+            pass  # the capture was invalid already, which is why we are here
+
+    def replay(self):
+        with self._device:
+            self._graph.launch()
+
+
+def _static(value):
+    """The outputs of a step, cut from the training graph."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, (tuple, list)):
+        return type(value)(_static(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _static(item) for key, item in value.items()}
+    if value is None or backend.is_device_array(value) or isinstance(value, backend.SimulatorArray):
+        return value
+    raise TypeError(
+        f"captured step: it returned a {type(value).__name__}, which no replay would renew: return Tensors, or arrays "
+        "on the device"
+    )
+
+
+def _names(modules):
+    """{id: dotted name} of every module and parameter below the modules called, by the largest module they are in."""
+    names = {}
+    for root in sorted(modules, key=lambda module: -sum(1 for _ in module.modules())):
+        for path, module in root.named_modules():
+            names.setdefault(id(module), path or type(root).__name__)
+        for path, parameter in root.named_parameters():
+            names.setdefault(id(parameter), f"parameter {path}")
+    return names
+
+
+def _fixed_in_module(module, names):
+    """Entries for `_fixed`: the module's settings and mode, and what is registered in it."""
+    name = names[id(module)]
+    for key, value in vars(module).items():
+        if isinstance(value, dict):
+            kind = key.strip("_").replace("_", " ")
+            yield value, _ABSENT, len(value), f"the number of {kind} of {name}"
+            for entry, part in value.items():
+                yield value, entry, part, f"{name}.{entry}"
+        elif isinstance(value, _PLAIN):
+            yield vars(module), key, value, f"{name}.{key}"

@@ -1,0 +1,318 @@
+"""Captured steps in the simulator: eager ones to the bit, new numbers at each replay, every refusal by name."""
+
+import math
+
+import numpy as np
+import pytest
+
+import sccengine as scc
+import sccengine.functional as F
+from sccengine import backend, models, nn
+from sccengine.autograd import Function, Parameter, Tensor
+from tests.captured_steps import CLASSES, Run, assert_equal_to_the_bit, batch
+
+DEVICE = "simulator"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "sgd"},
+        {"optimizer": "adamw", "max_norm": 0.5, "label_smoothing": 0.1},
+        {"optimizer": "sgd", "max_norm": 1e-3},
+    ],
+    ids=str,
+)
+def test_whole_steps_equal_eager_ones_to_the_bit(settings):
+    assert_equal_to_the_bit(DEVICE, **settings)
+
+
+@pytest.mark.parametrize("name", ["dscnet", "resnet18", "mobilenet", "vgg16"])
+def test_every_model_is_a_list_of_launches(name):
+    def tiny():
+        return nn.Sequential(models.build(name, width=1 / 32, in_channels=1, num_classes=CLASSES), nn.Dropout(0.2))
+
+    size = 32 if name == "vgg16" else 8
+    assert_equal_to_the_bit(DEVICE, steps=3, model=tiny, shape=(2, 1, size, size), label_smoothing=0.1)
+
+
+def test_learning_rates_change_without_a_new_capture():
+    def rates(run, number):
+        for group in run.optimizer.param_groups:
+            group["lr"] = [0.1, 0.0, 0.3, 0.02][number]
+
+    assert_equal_to_the_bit(DEVICE, before_step=rates)
+
+
+def test_dropout_draws_a_mask_for_every_replay_and_leaves_the_random_state_of_eager_steps():
+    x = np.ones((2, 40), np.float32)
+    backend.set_seed(1)
+    captured = scc.capture_step(lambda x: F.dropout(x, 0.5), x, device=DEVICE)
+    got = [captured(x).numpy().copy() for _ in range(5)]
+    after = backend.random_state()
+    backend.set_seed(1)
+    want = [F.dropout(Tensor(x, device=DEVICE), 0.5).numpy() for _ in range(5)]
+    np.testing.assert_array_equal(got, want)
+    assert backend.random_state() == after
+    assert len({y.tobytes() for y in got}) == 5
+
+
+def test_host_values_are_asked_for_once_a_step_whatever_their_number():
+    calls = []
+
+    def step(x):
+        many = [backend.host_value(lambda: [len(calls)] * 700, x.array, np.float64) for _ in range(15)]
+        last = backend.host_value(lambda: calls.append(0) or [len(calls)], x.array, np.float64)
+        backend.kernels_for(last).copy.copy(many[-1][:1], total)
+        return F.relu(x), last
+
+    total = backend.empty((1,), Tensor([0.0], device=DEVICE).array, np.float64)
+    x = np.ones((1, 1), np.float32)
+    captured = scc.capture_step(step, x, device=DEVICE)
+    for number in range(1, 5):
+        _, last = captured(x)
+        assert last.tolist() == [number] == [len(calls)]
+        assert total.tolist() == [number - 1]
+
+
+def test_outputs_and_gradients_are_static():
+    run = Run(DEVICE)
+    captured = scc.capture_step(run.step, *batch(0), device=DEVICE)
+    captured(*batch(0))
+    outputs = captured(*batch(1))
+    gradients = {name: parameter.grad for name, parameter in run.model.named_parameters()}
+    first = outputs["loss"].item()
+    run.optimizer.zero_grad()
+    again = captured(*batch(2))
+    assert again["loss"] is outputs["loss"] and again["loss"].item() != first
+    assert not again["loss"].requires_grad
+    for name, parameter in run.model.named_parameters():
+        assert parameter.grad is gradients[name]
+
+
+def test_two_captured_steps_take_turns():
+    x = [np.full((1, 2), value, np.float32) for value in (-1, 2)]
+    one = scc.capture_step(lambda x: F.relu(x), x[0], device=DEVICE)
+    other = scc.capture_step(lambda x: F.add(x, x), x[0], device=DEVICE)
+    for _ in range(3):
+        for value in x:
+            np.testing.assert_array_equal(one(value).numpy(), np.maximum(value, 0))
+            np.testing.assert_array_equal(other(value).numpy(), 2 * value)
+
+
+def test_a_replay_counts_as_a_change_of_what_it_overwrites():
+    run = Run(DEVICE)
+    captured = scc.capture_step(run.step, *batch(0), device=DEVICE)
+    for number in range(2):
+        captured(*batch(number))
+    pending = F.linear(Tensor(np.ones((1, 4), np.float32), requires_grad=True, device=DEVICE), run.model.head.weight)
+    captured(*batch(2))
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        pending.backward(Tensor(np.ones((1, CLASSES), np.float32), device=DEVICE))
+
+
+# What a captured step cannot follow: a clear error before anything is replayed.
+
+
+def _captured():
+    run = Run(DEVICE)
+    captured = scc.capture_step(run.step, *batch(0), device=DEVICE)
+    for number in range(2):
+        captured(*batch(number))
+    return run, captured
+
+
+def _replace(run):
+    run.model.head.weight.data = run.model.head.weight.numpy().copy()
+
+
+def _add_part(run):
+    run.model.extra = Parameter(np.zeros(3, np.float32), device=DEVICE)
+
+
+def _exchange(run):
+    run.model.first.bias = Parameter(np.zeros(4, np.float32), device=DEVICE)
+
+
+CHANGES = {
+    "another array": (_replace, r"parameter head\.weight was moved or replaced"),
+    "another device": (lambda run: run.model.to("cpu"), r"parameter first\.weight was moved or replaced"),
+    "another dtype": (lambda run: run.model.to(dtype="float64"), r"parameter first\.weight was moved or replaced"),
+    "another parameter": (_exchange, r"first\.bias was moved or replaced"),
+    "one parameter more": (_add_part, r"the number of parameters of Residual was 0 and is 1 now"),
+    "evaluation mode": (lambda run: run.model.drop.eval(), r"drop\.training was True and is False now"),
+    "another setting": (lambda run: setattr(run.model.drop, "p", 0.1), r"drop\.p was 0\.3 and is 0\.1 now"),
+    "a hook": (
+        lambda run: run.model.head.register_forward_hook(print),
+        r"the number of forward hooks of head was 0 and is 1 now",
+    ),
+    "a frozen parameter": (
+        lambda run: run.model.head.requires_grad_(False),
+        r"requires_grad of parameter head\.weight was True and is False now",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_has_changed_is_named_and_nothing_is_replayed(name):
+    change, message = CHANGES[name]
+    run, captured = _captured()
+    change(run)
+    before, random = run.model.state_dict(), backend.random_state()
+    with pytest.raises(RuntimeError, match=f"captured step: {message}"):
+        captured(*batch(2))
+    for key, array in run.model.state_dict().items():
+        np.testing.assert_array_equal(array, before[key])
+    assert backend.random_state() == random
+
+
+def test_loading_states_into_the_same_memory_is_no_change():
+    run, captured = _captured()
+    weights, state, random = run.model.state_dict(), run.optimizer.state_dict(), backend.random_state()
+    first = captured(*batch(2))["loss"].item()
+    captured(*batch(3))
+    run.model.load_state_dict(weights)
+    run.optimizer.load_state_dict(state)
+    backend.set_random_state(random)
+    assert captured(*batch(2))["loss"].item() == first
+
+
+def test_other_inputs_are_refused_by_what_differs():
+    _, captured = _captured()
+    images, labels = batch(2)
+    for inputs, message in (
+        ((images[:1], labels[:1]), r"input 0 has shape \(1, 4, 4, 4\), the step was captured for \(2, 4, 4, 4\)"),
+        ((images.astype(np.float64), labels), "input 0 has dtype float64, the step was captured for float32"),
+        ((images, labels.astype(np.int32)), "input 1 has dtype int32, the step was captured for int64"),
+        ((Tensor(images), labels), "input 0 has device cpu, the step was captured for simulator"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            captured(*inputs)
+    with pytest.raises(TypeError, match="it takes 2 inputs, got 1"):
+        captured(images)
+
+
+READS = {
+    "item": (lambda y: y.item(), r"item\(\) of a float32 tensor of shape \(1, 1\) reads on the host"),
+    "float": (lambda y: float(y), r"item\(\) of a float32 tensor"),
+    "numpy": (lambda y: y.numpy(), r"numpy\(\) of a float32 tensor"),
+    "bool": (lambda y: y if y else None, r"item\(\) of a float32 tensor"),
+    "repr": (lambda y: repr(y), r"repr\(\) of a float32 tensor"),
+    "to cpu": (lambda y: y.to("cpu"), r"it copies an array of shape \(1, 1\) from simulator to cpu"),
+    "upload": (lambda y: Tensor(np.ones((1, 1)), device=DEVICE), r"copies an array .* from cpu to simulator"),
+    "NumPy operator": (lambda y: y.array * 2, r"numpy\.multiply on an array of device 'simulator' is no launch"),
+    "assignment": (lambda y: y.array.__setitem__(0, 1), r"array\[\.\.\.\] = value on an array"),
+    "copy": (lambda y: y.array.copy(), r"array\.copy\(\) on an array"),
+    "CPU work": (lambda y: F.relu(Tensor(np.ones((1, 1), np.float32))), "computes with an array .* on the CPU"),
+    "nesting": (lambda y: _warm(y), "cannot be called inside another step"),
+}
+
+
+def _warm(y):
+    if "inner" not in _cache:
+        _cache["inner"] = scc.capture_step(lambda x: F.relu(x), y, device=DEVICE)
+        _cache["inner"](y)
+    return _cache["inner"](y)
+
+
+_cache = {}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_read_in_the_step_is_named_and_eager_work_goes_on_as_before(name):
+    read, message = READS[name]
+    quiet = [False]
+
+    def step(x):
+        y = F.dropout(F.relu(x), 0.5)
+        if not quiet[0]:
+            read(y)
+        return y
+
+    x = np.ones((1, 1), np.float32)
+    captured = scc.capture_step(step, x, device=DEVICE)
+    captured(x)
+    random = backend.random_state()
+    with pytest.raises(RuntimeError, match=f"captured step: .*{message}"):
+        captured(x)
+    assert backend.current_capture() is None and backend.random_state() == random
+    assert F.relu(Tensor(x, device=DEVICE)).item() == 1
+    quiet[0] = True
+    captured(x)
+    assert captured.captured
+
+
+def test_gradients_from_before_the_step_are_refused_and_kept():
+    weight = Parameter(np.ones((1, 2), np.float32), device=DEVICE)
+
+    def step(x):
+        F.linear(x, weight).backward()
+
+    x = np.ones((1, 2), np.float32)
+    captured = scc.capture_step(step, x, device=DEVICE)
+    captured(x)
+    gradient = weight.grad
+    with pytest.raises(RuntimeError, match=r"adds to a gradient of shape \(1, 2\) .* call zero_grad\(\)"):
+        captured(x)
+    assert weight.grad is gradient and gradient.numpy().tolist() == [[1, 1]]
+
+
+def test_an_error_of_the_step_itself_comes_through():
+    calls = []
+
+    def step(x):
+        calls.append(1)
+        if len(calls) == 2:
+            raise ZeroDivisionError("mine")
+        return F.relu(x)
+
+    x = np.ones((1, 1), np.float32)
+    captured = scc.capture_step(step, x, device=DEVICE)
+    captured(x)
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        captured(x)
+    for _ in range(3):
+        assert captured(x).item() == 1
+    assert len(calls) == 3, "a replay does not call the step"
+
+
+def test_outputs_that_no_replay_could_renew_are_refused():
+    captured = scc.capture_step(lambda x: 0.5, np.ones((1, 1), np.float32), device=DEVICE)
+    with pytest.raises(TypeError, match="returned a float, which no replay would renew"):
+        captured(np.ones((1, 1), np.float32))
+
+
+def test_the_cpu_has_nothing_to_capture():
+    with pytest.raises(RuntimeError, match="capture_step: on the CPU .* device='cuda'"):
+        scc.capture_step(lambda x: x, np.ones((1, 1), np.float32))
+    with pytest.raises(TypeError, match="step_fn must be a function, got int"):
+        scc.capture_step(3)
+
+
+def test_a_function_that_hides_a_numpy_operator_shows_up():
+    class Doubled(Function):
+        def forward(self, x):
+            y = backend.empty(x.shape, like=x)
+            np.multiply(x.view(np.ndarray), 2, out=y.view(np.ndarray))
+            return y
+
+    x = np.ones((1, 3), np.float32)
+    captured = scc.capture_step(lambda x: Doubled()(F.relu(x)), x, device=DEVICE)
+    captured(x)
+    captured(x)
+    assert captured(5 * x).numpy().tolist() != [[10, 10, 10]], "not a launch, so a replay leaves it out"
+
+
+def test_momentum_and_weight_decay_may_change_too():
+    def settings(run, number):
+        for group in run.optimizer.param_groups:
+            group["momentum"], group["weight_decay"] = 0.9 - 0.1 * number, 0.01 * number
+
+    assert_equal_to_the_bit(DEVICE, before_step=settings)
+
+
+def test_a_loss_that_is_not_finite_passes_through_a_replay():
+    run, captured = _captured()
+    images, labels = batch(2)
+    images[0, 0, 0, 0] = math.nan
+    assert math.isnan(captured(images, labels)["loss"].item())
