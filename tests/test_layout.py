@@ -49,7 +49,7 @@ LACKS = {
     "scc": LAYER,
     "sgd": UPDATE,
 }
-WITH_KERNELS = [stem for stem, lacks in LACKS.items() if "cpu" not in lacks] + ["copy", "rows", "subsample"]
+WITH_KERNELS = [stem for stem, lacks in LACKS.items() if "cpu" not in lacks] + ["copy", "rows", "subsample", "tally"]
 
 # A module may import from its own room and from rooms of lower rank. Kernels are reached through backend.kernels_for.
 RANKS = {

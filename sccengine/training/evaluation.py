@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sccengine import backend
 from sccengine.autograd import Tensor
 from sccengine.models.mode import evaluation_mode
 
 _BATCH = 256
+
+# Logits kept on a device before they are read: a reading waits for the device, so it is put off.
+_PENDING_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,33 @@ def evaluate(model, loader, after_batch=None):
     total, confusion = 0.0, None
     loader.rewind()
     with evaluation_mode(model):
-        for images, labels in loader:
-            scores = log_softmax(model(Tensor(images, device=device_of(model))).numpy())
+        for logits, labels in _read_late(model, loader, after_batch):
+            scores = log_softmax(logits)
             if confusion is None:
                 confusion = np.zeros((scores.shape[1],) * 2, np.int64)
             total -= float(scores[np.arange(len(labels)), labels].sum())
             np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
-            if after_batch is not None:
-                after_batch()
     images = int(confusion.sum())
     return Evaluation(total / images, int(np.trace(confusion)) / images, confusion)
+
+
+def _read_late(model, loader, after_batch):
+    """(logits, labels) of every batch, as NumPy arrays: on the CPU at once, from a device many batches at a time."""
+    device, pending, size = device_of(model), [], 0
+    for images, labels in loader:
+        logits = model(Tensor(images, device=device))
+        pending.append((logits, labels))
+        size += logits.array.nbytes
+        if device == "cpu" or size >= _PENDING_BYTES:
+            yield from _read(pending)
+            pending, size = [], 0
+        if after_batch is not None:
+            after_batch()
+    yield from _read(pending)
+
+
+def _read(pending):
+    return [(logits.numpy(), backend.to_host(labels)) for logits, labels in pending]
 
 
 def predict(model, images):

@@ -18,9 +18,7 @@ from itertools import islice
 
 import numpy as np
 
-import sccengine.functional as F
 from sccengine import backend
-from sccengine.autograd import Tensor
 from sccengine.data import Loader, batch_last
 from sccengine.functional import checks
 from sccengine.nn import Module
@@ -34,6 +32,7 @@ from .history import History
 from .interruption import Interruption
 from .progress import make_progress
 from .run_directory import RunDirectory
+from .stepper import Stepper
 
 _SCHEDULE_SAMPLES = 64
 
@@ -53,6 +52,11 @@ class Trainer:
     checkpoint_seconds    None, or a checkpoint also every so many seconds within an epoch
     keep                  how many checkpoints are kept, at least 2
     progress              "auto", "terminal", "plain", "notebook" or "quiet"
+    capture               whether steps are captured as one CUDA graph (capture.py): True, False, or "auto": on CUDA;
+                          the bits are the same, so a run may be begun with and resumed without
+
+    On a GPU nobody waits for a step: losses are read a few times a second, before everything that is saved or shown,
+    so a loss that is not finite stops the run some steps late, by the number of its own step.
 
     `history` is the run so far; `best` its best epoch and weights (None before the first evaluation).
     """
@@ -73,6 +77,7 @@ class Trainer:
         checkpoint_seconds=None,
         keep=3,
         progress="auto",
+        capture="auto",
     ):
         for name, value, kind in (
             ("model", model, Module),
@@ -92,6 +97,8 @@ class Trainer:
         if checkpoint_seconds is not None:
             checks.above_zero("Trainer", "checkpoint_seconds", checkpoint_seconds)
         label_smoothing = checks.fraction("Trainer", "label_smoothing", label_smoothing)
+        if capture not in (True, False, "auto"):
+            raise ValueError(f"Trainer: capture must be True, False or 'auto', got {capture!r}")
         self.model = model
         self.optimizer = optimizer
         self.train_loader = train_loader
@@ -102,6 +109,7 @@ class Trainer:
         self.patience = patience
         self.checkpoint_steps = checkpoint_steps
         self.checkpoint_seconds = checkpoint_seconds
+        self.capture = capture
         self.progress = make_progress(progress)
         self.directory = None if out is None else RunDirectory(out, keep)
         self.config = config or {}
@@ -114,6 +122,7 @@ class Trainer:
         self._planned = None
         self._started = False
         self._interruption = None
+        self._stepper = None
 
     def fit(self, epochs, resume=False):
         """Train until `epochs` epochs are done in all (counting those before), and return the history.
@@ -132,6 +141,7 @@ class Trainer:
             if self.directory is not None:
                 stack.enter_context(self.directory.locked())
             self._start(epochs, resume)
+            self._make_stepper()
             self._interruption = stack.enter_context(Interruption())
             self.progress.start(epochs, len(self.train_loader), self.step)
             stack.callback(self.progress.stop)
@@ -192,6 +202,13 @@ class Trainer:
             # The process may have died between the checkpoint and the weights.
             self.directory.save_weights(best=self.best)
         self._started = True
+
+    def _make_stepper(self):
+        """A new one for each `fit`: model or optimizer may have been moved or replaced since the last."""
+        if self._stepper is not None:
+            self._read_back()
+        inspect = self._inspect if device_of(self.model) == "cpu" else None
+        self._stepper = Stepper(self.model, self.optimizer, self.label_smoothing, self.capture, inspect)
 
     def _extend(self, epochs, samples):
         """Plan `epochs` epochs after `_planned` were planned, if the schedule allows it."""
@@ -275,30 +292,38 @@ class Trainer:
                 self._save_checkpoint()
 
     def _train_step(self, images, labels):
-        before = backend.random_state()
-        self.optimizer.zero_grad()
-        logits, loss = self._forward(images, labels)
-        value = loss.item()
-        if not math.isfinite(value):
-            self._explain_non_finite(value, before, images, labels)
-        loss.backward()
-        self.optimizer.step()
+        self._random_before = backend.random_state()
+        self._stepper(images, labels)
         self.scheduler.step()
         self.step += 1
-        sums = self._sums
-        sums["images"] += len(labels)
-        sums["loss"] += value * len(labels)
-        sums["right"] += int((logits.numpy().argmax(axis=1) == labels).sum())
+        if self._stepper.tally.due:
+            self._read_back()
         self._take_time()
+
+    def _inspect(self, loss, images, labels):
+        """In host memory the loss is looked at before it can spoil anything, with the batch at hand."""
+        value = loss.item()
+        if not math.isfinite(value):
+            self._explain_non_finite(value, images, labels)
+
+    def _read_back(self):
+        """Add what the steps since the last reading came to; NonFiniteLossError for the first that went wrong."""
+        noted = self._stepper.tally.read()
+        if not noted:
+            return
+        sums = self._sums
+        for before_last, (loss, right, images) in zip(reversed(range(len(noted))), noted):
+            if not math.isfinite(loss):
+                self._report_non_finite(loss, self.step - before_last)
+            sums["images"] += images
+            sums["loss"] += loss * images
+            sums["right"] += right
         self.progress.step(
             self.epochs_done + 1, self.step, sums["loss"] / sums["images"], sums["right"] / sums["images"]
         )
 
-    def _forward(self, images, labels):
-        logits = self.model(Tensor(images, device=device_of(self.model)))
-        return logits, F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-
     def _end_epoch(self, epochs):
+        self._read_back()
         tested = None
         if self.test_loader is not None:
             tested = evaluate(self.model, self.test_loader, lambda: self._stop_if_asked(epochs))
@@ -345,6 +370,8 @@ class Trainer:
     def _save_checkpoint(self):
         if self.directory is None:
             return
+        if self._stepper is not None:
+            self._read_back()
         state = self._state()
         if bad := first_bad_array(state["model"]):
             raise NonFiniteLossError(
@@ -356,6 +383,7 @@ class Trainer:
     def _stop_if_asked(self, epochs):
         if not self._interruption.requested:
             return
+        self._read_back()
         where = f"stopped by {self._interruption.requested} after step {self.step} (epoch {self.epochs_done + 1})"
         if self.directory is None:
             raise TrainingInterrupted(f"{where}; fit({epochs}) goes on from here")
@@ -369,16 +397,25 @@ class Trainer:
         self.directory.save_weights(last=self.model.state_dict(), best=self.best)
         self.directory.save_pictures(self.history, self.best)
 
-    def _explain_non_finite(self, value, random_state, images, labels):
+    def _explain_non_finite(self, value, images, labels):
         """Run the batch once more, as it was, and raise NonFiniteLossError with the layer that broke."""
-        backend.set_random_state(random_state)
-        layer, sentence = find_non_finite(self.model, lambda: self._forward(images, labels))
+        backend.set_random_state(self._random_before)
+        layer, sentence = find_non_finite(self.model, lambda: self._stepper.forward(images, labels))
         step = self.step + 1
         raise NonFiniteLossError(
             f"the loss became {value} at step {step} (epoch {self.epochs_done + 1}): {sentence}; "
             f"{self._last_good_state()}",
             step,
             layer,
+        )
+
+    def _report_non_finite(self, value, step):
+        """Raise NonFiniteLossError for a step whose batch and weights are gone by now."""
+        raise NonFiniteLossError(
+            f"the loss became {value} at step {step} (epoch {self.epochs_done + 1}), noticed after step {self.step}; "
+            f"{self._last_good_state()}; resumed on the CPU, the run would name the layer",
+            step,
+            None,
         )
 
     def _last_good_state(self):

@@ -1,0 +1,71 @@
+"""Stepper: forward, backward and update of one batch, launch by launch or, on a GPU, captured as one CUDA graph."""
+
+from __future__ import annotations
+
+import warnings
+
+import sccengine.functional as F
+from sccengine.autograd import Tensor
+from sccengine.capture import capture_step
+
+from .evaluation import device_of
+from .tally import Tally
+
+
+class Stepper:
+    """Steps of `model` with `optimizer`; what they come to is noted in `tally`.
+
+    capture   True, False, or "auto": on CUDA. Batches of the first one's shape share one captured step, others (the
+              last of an epoch may be smaller) are computed launch by launch. The bits are the same. Under "auto", a
+              model that cannot be captured is trained without, and a warning says why.
+    inspect   None, or a function of (loss, images, labels) called before backward; not while steps are captured
+    """
+
+    def __init__(self, model, optimizer, label_smoothing, capture, inspect=None):
+        self.model = model
+        self.device = device_of(model)
+        self.tally = Tally(next(model.parameters()).array)
+        self._optimizer = optimizer
+        self._label_smoothing = label_smoothing
+        self._may_fall_back = capture == "auto"
+        self._capture = self.device.startswith("cuda") if capture == "auto" else capture
+        self._inspect = inspect
+        self._captured = None
+        self._shape = None
+
+    def __call__(self, images, labels):
+        if self._capture:
+            self._step_captured(images, labels)
+        else:
+            self._step(images, labels)
+        self.tally.count(len(labels))
+
+    def forward(self, images, labels):
+        """(logits, loss) of a batch, as in training."""
+        logits = self.model(Tensor(images, device=self.device))
+        return logits, F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
+
+    def _step(self, images, labels):
+        labels = Tensor(labels, device=self.device)
+        self._optimizer.zero_grad()
+        logits, loss = self.forward(images, labels)
+        if self._inspect is not None:
+            self._inspect(loss, images, labels)
+        loss.backward()
+        self._optimizer.step()
+        self.tally.note(logits, labels, loss)
+
+    def _step_captured(self, images, labels):
+        if self._captured is None:
+            self._captured = capture_step(self._step, images, labels, device=self.device)
+            self._shape = images.shape
+        if images.shape != self._shape:
+            return self._step(images, labels)
+        try:
+            self._captured(images, labels)
+        except RuntimeError as error:
+            if not self._may_fall_back or self._captured.captured or not self._captured.warm:
+                raise
+            warnings.warn(f"training goes on without CUDA graphs, launch by launch: {error}", stacklevel=2)
+            self._capture = False
+            self._step(images, labels)
