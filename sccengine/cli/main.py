@@ -23,6 +23,7 @@ VERBS = {
     "evaluate": "Loss, accuracy and confusion matrix of a trained run.",
     "predict": "Classes and probabilities of image files.",
     "summary": "Windows, parameters and multiply-accumulates of a model, layer by layer.",
+    "download": "CIFAR-10 or CIFAR-100, checked; nothing that the default run needs.",
     "doctor": "What works on this machine, what is missing and how to get it.",
 }
 

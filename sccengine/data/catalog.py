@@ -26,11 +26,13 @@ _INSTALLED = {
     ),
     "cifar10": (
         load_cifar10,
-        "cifar-10-binary.tar.gz, the binary version on A. Krizhevsky's CIFAR page (University of Toronto)",
+        "cifar-10-binary.tar.gz, the binary version on A. Krizhevsky's CIFAR page (University of Toronto; "
+        "sccengine download cifar10 fetches it)",
     ),
     "cifar100": (
         load_cifar100,
-        "cifar-100-binary.tar.gz, the binary version on A. Krizhevsky's CIFAR page (University of Toronto)",
+        "cifar-100-binary.tar.gz, the binary version on A. Krizhevsky's CIFAR page (University of Toronto; "
+        "sccengine download cifar100 fetches it)",
     ),
 }
 # Read from the path in the name.
