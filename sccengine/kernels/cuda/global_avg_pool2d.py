@@ -4,8 +4,8 @@ x (C, P, N), y (C, N), P = H*W. Neighbouring threads hold neighbouring n. Memory
 float32, forward and backward: C = 512, 4 x 4, N = 128 are 4.5 MB, a microsecond at 4.8 TB/s (H200).
 
 v1: the forward takes a thread per output, which adds P numbers in order; the backward a thread per input.
-v2: four images a thread, 16 bytes an access. In the forward a block makes one channel of up to LINE bytes of images, and
-    up to SLICES of its threads share the pixels of one output: a layer of few images and channels still has threads
+v2: four images a thread, 16 bytes an access. In the forward a block makes one channel of up to LINE bytes of images;
+    several of its threads share the pixels of one output, so that a layer of few images and channels has threads
     enough. Sums of slices are added in a fixed order. For float32 with N % 4 == 0, the forward at any N; else v1.
 """
 

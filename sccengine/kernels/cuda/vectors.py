@@ -9,7 +9,7 @@ LINE = 32 if launch.SIMULATED else 128
 
 
 def rows_aligned(*arrays):
-    """Whether every row (last axis) of these arrays starts at a multiple of 16 bytes, so that vectors can be accessed."""
+    """Whether every row (last axis) of these arrays starts at a multiple of 16 bytes, as vector accesses need."""
     return all(a.shape[-1] % 4 == 0 and _address(a) % 16 == 0 for a in arrays)
 
 
