@@ -6,6 +6,7 @@ import click
 
 from sccengine import data
 from sccengine.training import evaluate as evaluate_model
+from sccengine.training.evaluation import device_of
 
 from .job import build_test_loader
 from .options import data_dir_option, device_option, json_option, print_json, run_argument
@@ -31,7 +32,7 @@ def evaluate(run, weights, data_dir, device, as_json):
     model, config = load_trained(run, weights, device)
     dataset = config["data"]["dataset"]
     _, test_set = data.load(dataset, data_dir or config["environment"].get("data_dir"))
-    result = evaluate_model(model, build_test_loader(config, test_set))
+    result = evaluate_model(model, build_test_loader(config, test_set, device_of(model)))
     names = config["data"]["class_names"]
     if as_json:
         print_json(

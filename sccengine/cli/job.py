@@ -12,6 +12,9 @@ from sccengine.data import transforms
 
 TEST_BATCH = 256
 
+# Bytes of images up to which a data set lives on the GPU beside its model, where kernels can index it.
+MOST_ON_DEVICE = 1 << 31
+
 # What random changes leave the class of a training image as it is: (pixels of shift, mirror, side of a cut-out square).
 # Shifts are an eighth of CIFAR's side, as published; the embedded digits are centred, and shifting them only hurts.
 _AUGMENTATIONS = {
@@ -52,8 +55,8 @@ def normalisation(config):
     return transforms.Normalize(config["data"]["mean"], config["data"]["std"])
 
 
-def build_train_loader(config, train_set):
-    """Shuffled batches of the training images, varied at random if config["options"] says so."""
+def build_train_loader(config, train_set, device):
+    """Shuffled batches of the training images for a model on `device`, varied at random if config["options"] says."""
     options = config["options"]
     # "folder:PATH" is of the kind "folder".
     kind = options["dataset"].partition(":")[0]
@@ -65,12 +68,20 @@ def build_train_loader(config, train_set):
         normalisation(config),
     ]
     size = min(options["batch_size"], len(train_set))
-    return data.Loader(train_set, size, shuffle=True, seed=options["seed"], transforms=steps, drop_last=True)
+    place = _place(train_set, device)
+    return data.Loader(
+        train_set, size, shuffle=True, seed=options["seed"], transforms=steps, drop_last=True, device=place
+    )
 
 
-def build_test_loader(config, test_set):
-    """The test images in order."""
-    return data.Loader(test_set, TEST_BATCH, transforms=normalisation(config))
+def build_test_loader(config, test_set, device):
+    """The test images in order, for a model on `device`."""
+    return data.Loader(test_set, TEST_BATCH, transforms=normalisation(config), device=_place(test_set, device))
+
+
+def _place(dataset, device):
+    """Where a loader keeps a data set: beside a model on a GPU, or (None) on the host; batches have the same bits."""
+    return device if device != "cpu" and dataset.images.nbytes < MOST_ON_DEVICE else None
 
 
 def build_optimizer(config, model):

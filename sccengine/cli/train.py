@@ -199,8 +199,8 @@ def _build(options, epochs, data_dir, device, **settings):
         device = backend.resolve_device(device)
     model.to(device)
     config["environment"] = {"device": device, "data_dir": data_dir and str(data_dir)}
-    train_loader = build_train_loader(config, train_set)
-    test_loader = build_test_loader(config, test_set)
+    train_loader = build_train_loader(config, train_set, device)
+    test_loader = build_test_loader(config, test_set, device)
     return Trainer(
         model,
         build_optimizer(config, model),

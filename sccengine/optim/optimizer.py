@@ -109,6 +109,11 @@ class Optimizer:
         target = parameter.array
         entries = self.state.get(parameter)
         if entries is None:
+            if backend.current_capture() is not None:
+                raise RuntimeError(
+                    f"captured step: {self._name} has no state yet for a parameter of shape {parameter.shape}: "
+                    "take a step in which it has a gradient before"
+                )
             entries = self.state[parameter] = dict.fromkeys(self.state_numbers, 0)
             for name in self.state_arrays:
                 entries[name] = backend.filled(target.shape, self.initial, like=target)
