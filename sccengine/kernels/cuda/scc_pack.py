@@ -1,0 +1,127 @@
+"""The weights of a contraction as dense panels, packed in the order in which tensor cores take them.
+
+    W(row, d) = weight[f,tap] where tap = (c - start[f]) mod C is below K, else 0
+
+joins row `row` of a tile (windows.tiles: a filter f; transposed: a channel c) and row d of the panel that the tile
+reads. A tile's panel is cut into slabs of `depth` rows, the last one filled up with zeros. A slab of W is tile x depth,
+rounded once, here, and cut into pieces of 16 rows x 8 (TF32) or x 16 (bf16), which serve two mma. A piece lies as 32
+lanes x 4 words, so that a lane gets its share by one 16-byte load without bank conflicts, and a slab is copied as it
+lies, whatever K is.
+
+The word `part` of lane 4 r + q of a piece holds row r + 8 (part / 2) and
+
+    TF32    d = q + 4 (part % 2)                                                  of the piece's 8
+    bf16    d = q + 8 (part % 2) in the low half, 4 more in the high half         of the piece's 16
+
+For bf16 that is not the order in which PTX numbers the columns. It need not be: the sum over d does not care in which
+order both operands name it, and in this one a lane takes the same rows of the other operand for both types.
+
+Moved: 4 O K bytes in, the same (TF32) or half (bf16) out, zeros beside; less than a launch costs.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import cuda
+from numba.cuda import types
+
+from sccengine.kernels.cuda import launch
+from sccengine.kernels.cuda.indexing import quotient
+from sccengine.kernels.cuda.intrinsics import from_bits, load, pack_bf16, store, to_tf32
+from sccengine.kernels.cuda.scc_window import tap_of
+
+int32 = types.int32
+
+# Words of a piece.
+PIECE = 128
+
+
+class Panels(NamedTuple):
+    """How the weights of one problem are cut into slabs."""
+
+    rows: np.ndarray  # (tiles, tile): the rows of the result that a tile makes, -1 where it is not full
+    begin: np.ndarray  # (tiles + 1,): tile t has the slabs begin[t] to begin[t + 1]
+    tile_of: np.ndarray  # (slabs,)
+    sources: np.ndarray  # (slabs, depth): the rows that a slab reads, -1 past the end of the tile's panel
+
+
+@lru_cache(maxsize=1024)
+def panels_of(windows, transposed, tile, depth):
+    """The Panels of a ChannelWindows (transposed: of the contraction that makes dx)."""
+    tiles = windows.transposed_tiles(tile) if transposed else windows.tiles(tile)
+    slabs = -(-tiles.length // depth)
+    begin = np.concatenate([[0], np.cumsum(slabs)])
+    tile_of = np.repeat(np.arange(tiles.count), slabs)
+    position = (np.arange(len(tile_of)) - begin[tile_of])[:, None] * depth + np.arange(depth)
+    inside = position < tiles.length[tile_of, None]
+    sources = np.where(inside, tiles.panel[np.where(inside, tiles.first[tile_of, None] + position, 0)], -1)
+    return Panels(tiles.rows, *(each.astype(np.int32) for each in (begin, tile_of, sources)))
+
+
+def slab_words(tile, depth, bf16):
+    """float32 words of a packed slab."""
+    return tile * depth // 2 if bf16 else tile * depth
+
+
+@cuda.jit(device=True)
+def entry(weight, starts, here, there, transposed, C, K):
+    """W between row `here` of the result and row `there` of the source; zero where either is -1."""
+    value = weight.dtype.type(0)
+    if here >= 0 and there >= 0:
+        f = there if transposed else here
+        tap = int32(tap_of(load(starts, f), here if transposed else there, C))
+        if tap < K:
+            value = load(weight, int32(f * K + tap))
+    return value
+
+
+@cuda.jit
+def pack_v1(
+    weight,  # (O, K)
+    starts,  # (O,)
+    rows,  # (tiles, tile)
+    tile_of,  # (slabs,): one block for each
+    sources,  # (slabs, depth)
+    packed,  # (slabs, words)
+    transposed,
+    bf16,
+    tile,
+    depth,
+    words,
+    C,
+    K,
+):
+    slab = int32(cuda.blockIdx.x)
+    first_row = int32(load(tile_of, slab) * tile)
+    steps = int32(depth >> (4 if bf16 else 3))
+    for word in range(cuda.threadIdx.x, words, launch.BLOCK):
+        r = word >> 4 & 7
+        q = word >> 2 & 3
+        high = word & 1
+        strip = quotient(word, PIECE * steps)
+        step = (word >> 7) - strip * steps
+        here = load(rows, int32(first_row + strip * 16 + r + 8 * (word >> 1 & 1)))
+        d = int32(slab * depth + (16 * step + 8 * high if bf16 else 8 * step + 4 * high) + q)
+        value = entry(weight, starts, here, load(sources, d), transposed, C, K)
+        if bf16:
+            bits = pack_bf16(value, entry(weight, starts, here, load(sources, int32(d + 4)), transposed, C, K))
+        else:
+            bits = to_tf32(value)
+        store(packed, int32(slab * words + word), from_bits(bits))
+
+
+def pack(weight, windows, transposed, tile, depth, bf16):
+    """The packed weights (slabs, words) of weight (O, K) float32, as `panels_of` cuts them."""
+    panels = panels_of(windows, transposed, tile, depth)
+    words = slab_words(tile, depth, bf16)
+    # empty_like is NumPy's or CuPy's, after the array it is given.
+    packed = np.empty_like(weight, shape=(len(panels.tile_of), words))
+    tables = windows.starts, panels.rows, panels.tile_of, panels.sources
+    tables = [launch.table(each, weight) for each in tables]
+    sizes = transposed, bf16, tile, depth, words, windows.in_channels, windows.width
+    launch.blocks(pack_v1, len(panels.tile_of), launch.BLOCK, weight, *tables, packed, *sizes)
+    return packed
+
+
+COMPILE = [launch.Build(pack_v1, "FIIIIFiiiiiii", dtypes=("float32",), since=(8, 0))]
