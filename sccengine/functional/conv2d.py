@@ -12,6 +12,7 @@ from sccengine.autograd import Function, as_tensor
 from sccengine.backend import contiguous, empty, from_rows, kernels_for, rows
 from sccengine.functional import checks
 from sccengine.functional.depthwise import depthwise_conv2d
+from sccengine.functional.relu import relu as relu_of
 from sccengine.functional.scc import ContractionFunction
 from sccengine.windows import ChannelWindows
 
@@ -56,10 +57,11 @@ class Conv2dFunction(Function):
         return dx, dweight, dbias
 
 
-def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1):
+def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, relu=False):
     """Convolve x (N, C, H, W) with weight (O, C/groups, kh, kw) and bias (O,) or None, giving (N, O, HO, WO).
 
     stride, padding: an int or (h, w); HO = (H + 2 * padding - kh) // stride + 1. groups must divide C and O.
+    relu: whether negative results become 0; a 1x1 convolution does that before it writes them.
     Raises ValueError or TypeError where settings, shapes or dtypes do not fit, before anything is computed.
     """
     stride = checks.pair("conv2d", "stride", stride, 1)
@@ -79,8 +81,10 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1):
     if filters % groups:
         raise ValueError(f"conv2d: groups={groups} does not divide the {filters} filters of the weight")
     if groups == channels:
-        return depthwise_conv2d(x, weight, bias, stride=stride, padding=padding)
+        y = depthwise_conv2d(x, weight, bias, stride=stride, padding=padding)
+        return relu_of(y) if relu else y
     if tuple(weight.shape[2:]) == (1, 1) and padding == (0, 0):
         windows = ChannelWindows.grouped(channels, filters, groups)
-        return ContractionFunction("conv2d", windows, stride)(x, weight, bias)
-    return Conv2dFunction(stride, padding, groups)(x, weight, bias)
+        return ContractionFunction("conv2d", windows, stride, relu=relu)(x, weight, bias)
+    y = Conv2dFunction(stride, padding, groups)(x, weight, bias)
+    return relu_of(y) if relu else y

@@ -11,8 +11,8 @@ from sccengine.functional.scc import ContractionFunction
 from sccengine.windows import ChannelWindows
 
 
-def linear(x, weight, bias=None):
-    """x (N, I) times weight (O, I) plus bias (O,) or None, giving (N, O).
+def linear(x, weight, bias=None, *, relu=False):
+    """x (N, I) times weight (O, I) plus bias (O,) or None, giving (N, O); with relu, negative results become 0.
 
     Raises ValueError or TypeError where shapes or dtypes do not fit.
     """
@@ -23,4 +23,5 @@ def linear(x, weight, bias=None):
             f"linear: weight must be (O, {x.shape[1]}) for an input of shape {tuple(x.shape)}, "
             f"got shape {tuple(weight.shape)}"
         )
-    return ContractionFunction("linear", ChannelWindows.dense(x.shape[1], weight.shape[0]))(x, weight, bias)
+    windows = ChannelWindows.dense(x.shape[1], weight.shape[0])
+    return ContractionFunction("linear", windows, relu=relu)(x, weight, bias)

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import math
+
 from sccengine.autograd import Function, as_tensor
 from sccengine.backend import contiguous, empty, from_rows, kernels_for, rows
 from sccengine.functional import checks
@@ -16,18 +18,19 @@ from sccengine.windows import ChannelWindows
 class ContractionFunction(Function):
     """x (N, C) or (N, C, H, W) contracted with weight (O, ...), its trailing axes flattened being the K taps."""
 
-    def __init__(self, operator, windows, stride=(1, 1), variant="auto"):
+    def __init__(self, operator, windows, stride=(1, 1), variant="auto", relu=False):
         self.operator = operator
         self.windows = windows
         self.stride = stride
         self.variant = variant
+        self.relu = relu
 
     def forward(self, x, weight, bias):
         windows = self.windows
         checks.same_dtype(self.operator, x, weight=weight, bias=bias)
         checks.shape(self.operator, "bias", bias, (windows.out_channels,))
         kernels = kernels_for(x).scc
-        self.variant = _variant(self.operator, self.variant, kernels)
+        _check_variant(self.operator, self.variant, kernels, x.dtype)
         self.input_shape = (*x.shape[1:], x.shape[0])
         self.weight_shape = weight.shape
         x = rows(x)
@@ -37,22 +40,28 @@ class ContractionFunction(Function):
         x = x.reshape(windows.in_channels, -1)
         weight = contiguous(weight).reshape(windows.out_channels, windows.width)
         y = empty((windows.out_channels, x.shape[1]), like=x)
-        kernels.forward(x, weight, None if bias is None else contiguous(bias), y, windows, self.variant)
+        bias = None if bias is None else contiguous(bias)
+        kernels.forward(x, weight, bias, y, windows, self._variant("forward", kernels, y), self.relu)
         needs_dx, needs_dweight, _ = self.needs_gradient
-        self.save(x if needs_dweight else None, weight if needs_dx else None)
+        self.save(x if needs_dweight else None, weight if needs_dx else None, y if self.relu else None)
         return from_rows(y.reshape(windows.out_channels, *self.read_shape[1:]))
 
     def backward(self, dy):
-        x, weight = self.saved
+        x, weight, y = self.saved
         needs_dx, needs_dweight, needs_dbias = self.needs_gradient
         dy = rows(dy).reshape(self.windows.out_channels, -1)
         kernels = kernels_for(dy)
+        if self.relu:
+            passed = empty(dy.shape, like=dy)
+            kernels.relu.backward(dy.reshape(-1), y.reshape(-1), passed.reshape(-1), math.inf)
+            dy = passed
         dx = dweight = dbias = None
         if needs_dx:
             dx = self._backward_input(kernels, dy, weight)
         if needs_dweight:
             dweight = empty((self.windows.out_channels, self.windows.width), like=dy)
-            kernels.scc.backward_weight(dy, x, dweight, self.windows, self.variant)
+            variant = self._variant("backward_weight", kernels.scc, dy)
+            kernels.scc.backward_weight(dy, x, dweight, self.windows, variant)
             dweight = dweight.reshape(self.weight_shape)
         if needs_dbias:
             dbias = empty((self.windows.out_channels,), like=dy)
@@ -69,23 +78,31 @@ class ContractionFunction(Function):
 
     def _backward_input(self, kernels, dy, weight):
         dx = empty((self.windows.in_channels, dy.shape[1]), like=dy)
-        kernels.scc.backward_input(dy, weight, dx, self.windows, self.variant)
+        kernels.scc.backward_input(dy, weight, dx, self.windows, self._variant("backward_input", kernels.scc, dy))
         dx = dx.reshape(self.read_shape)
         if self.stride != (1, 1):
             read, dx = dx, empty(self.input_shape, like=dy)
             kernels.subsample.backward(read, dx, self.stride)
         return from_rows(dx)
 
+    def _variant(self, purpose, kernels, y):
+        """The variant asked for, or the one that the kernels choose for y, or dy, (O, M)."""
+        if self.variant != "auto":
+            return self.variant
+        return kernels.choose(purpose, self.windows, y.shape[1], y.dtype.name)
 
-def _variant(operator, name, kernels):
+
+def _check_variant(operator, name, kernels, dtype):
     if name == "auto":
-        return kernels.DEFAULT
+        return
     if not isinstance(name, str) or name not in kernels.VARIANTS:
         raise ValueError(f"{operator}: unknown variant {name!r}: use 'auto' or one of {', '.join(kernels.VARIANTS)}")
-    return name
+    dtypes = kernels.VARIANTS[name].dtypes
+    if dtype.name not in dtypes:
+        raise ValueError(f"{operator}: variant {name!r} computes in {' or '.join(dtypes)}, the input is {dtype.name}")
 
 
-def scc(x, weight, bias=None, *, groups, overlap, stride=1, variant="auto"):
+def scc(x, weight, bias=None, *, groups, overlap, stride=1, relu=False, variant="auto"):
     """Sliding-channel convolution of x (N, C, H, W) to (N, O, ceil(H / sh), ceil(W / sw)).
 
     weight     (O, K) with K = C / groups; row f belongs to the channels (f * S + k) mod C, S = K - floor(overlap * K)
@@ -93,6 +110,7 @@ def scc(x, weight, bias=None, *, groups, overlap, stride=1, variant="auto"):
     groups     cg: must divide C
     overlap    co in [0, 1): the part of its window that a filter shares with the next, read as the decimal written
     stride     an int or (h, w): only every stride-th pixel is computed
+    relu       whether negative results become 0, as by F.relu, before they are written
     variant    "auto" or a name of ``kernels.scc.VARIANTS``: the same result by another road, for comparison
 
     Raises ValueError or TypeError where settings, shapes or dtypes do not fit, before anything is computed.
@@ -108,4 +126,4 @@ def scc(x, weight, bias=None, *, groups, overlap, stride=1, variant="auto"):
             f"scc: weight must be (O, {windows.width}) for {x.shape[1]} channels in {groups} groups, "
             f"got shape {tuple(weight.shape)}"
         )
-    return ContractionFunction("scc", windows, stride, variant)(x, weight, bias)
+    return ContractionFunction("scc", windows, stride, variant, relu)(x, weight, bias)

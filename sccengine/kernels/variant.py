@@ -11,9 +11,11 @@ class Variant:
     summary         one line: what it does and what it trades
     deterministic   whether the same inputs always give the same bits; one that does not is never a default
     workspace       what it allocates beside its outputs, in the operator's letters; "none" if nothing
+    dtypes          the dtypes that it computes in
     """
 
     name: str
     summary: str
     deterministic: bool = True
     workspace: str = "none"
+    dtypes: tuple = ("float32", "float64")

@@ -1,5 +1,7 @@
 """Sliding-channel convolution, in every variant."""
 
+import numpy as np
+
 import sccengine.functional as F
 from sccengine import reference
 from sccengine.autograd import Tensor
@@ -15,6 +17,8 @@ CASES = [
     {"shape": (1, 1, 2, 2), "filters": 4, "groups": 1, "overlap": 0.75, "bias": True, "small": True},
     {"shape": (2, 10, 3, 3), "filters": 4, "groups": 5, "overlap": 0, "bias": True, "stride": 2, "small": True},
     {"shape": (2, 16, 2, 2), "filters": 9, "groups": 4, "overlap": 0.6, "bias": True, "stride": (1, 2), "small": True},
+    {"shape": (3, 9, 2, 2), "filters": 7, "groups": 3, "overlap": 0.5, "bias": True, "relu": True, "small": True},
+    {"shape": (1, 6, 1, 3), "filters": 20, "groups": 2, "overlap": 0.2, "bias": False, "relu": True, "small": True},
     {"shape": (2, 12, 33, 17), "filters": 20, "groups": 3, "overlap": 0.1, "bias": True},
     {"shape": (5, 40, 7, 9), "filters": 33, "groups": 8, "overlap": 0.25, "bias": True},
     {"shape": (16, 64, 8, 8), "filters": 70, "groups": 2, "overlap": 0.33, "bias": True},
@@ -26,20 +30,33 @@ CASES = [
 def check(device, case, dtype):
     random = generator(case)
     groups, overlap, stride, channels = case["groups"], case["overlap"], case.get("stride", 1), case["shape"][1]
+    relu = case.get("relu", False)
+
+    def forward(x, weight, bias=None):
+        y = reference.scc_forward(x, weight, bias, groups, overlap, stride)
+        return np.maximum(y, 0) if relu else y
+
+    def backward(dy, x, weight, bias=None):
+        passes = forward(x, weight, bias) > 0 if relu else True
+        return reference.scc_backward(dy * passes, x, weight, groups, overlap, stride)[: 2 if bias is None else 3]
+
     inputs = {
         "x": random.standard_normal(case["shape"]),
         "weight": random.standard_normal((case["filters"], channels // groups)),
     }
     if case["bias"]:
         inputs["bias"] = random.standard_normal(case["filters"])
-    for variant in kernels_for(Tensor([0.0], device=device).array).scc.VARIANTS:
+    variants = kernels_for(Tensor([0.0], device=device).array).scc.VARIANTS
+    for name in ("auto", *variants):
+        if name != "auto" and np.dtype(dtype).name not in variants[name].dtypes:
+            continue
         compare(
             device,
             dtype,
-            lambda x, weight, bias=None, variant=variant: F.scc(
-                x, weight, bias, groups=groups, overlap=overlap, stride=stride, variant=variant
+            lambda x, weight, bias=None, name=name: F.scc(
+                x, weight, bias, groups=groups, overlap=overlap, stride=stride, relu=relu, variant=name
             ),
             inputs,
-            lambda x, weight, bias=None: reference.scc_forward(x, weight, bias, groups, overlap, stride),
-            lambda dy, *arrays: reference.scc_backward(dy, *arrays[:2], groups, overlap, stride)[: len(arrays)],
+            forward,
+            backward,
         )

@@ -5,8 +5,10 @@
 serves sliding-channel, pointwise, grouped pointwise and linear layers alike: only the windows differ.
 """
 
+import math
 from functools import partial
 
+from sccengine.kernels.cpu import relu as relu_kernels
 from sccengine.kernels.cpu import scc_direct, scc_stack, scc_tiles
 from sccengine.kernels.variant import Variant
 
@@ -64,9 +66,19 @@ _BACKWARD_WEIGHT = {
 }
 
 
-def forward(x, weight, bias, y, windows, variant=DEFAULT):
-    """y (O, M) from x (C, M), weight (O, K) and bias (O,) or None; windows is a ChannelWindows."""
+def choose(purpose, windows, columns, dtype):
+    """The variant for a launcher ("forward" and so on) on rows of `columns` numbers: one for all, here."""
+    return DEFAULT
+
+
+def forward(x, weight, bias, y, windows, variant=DEFAULT, relu=False):
+    """y (O, M) from x (C, M), weight (O, K) and bias (O,) or None; windows is a ChannelWindows.
+
+    relu: negative results become 0.
+    """
     _FORWARD[variant](x, weight, bias, y, windows)
+    if relu:
+        relu_kernels.forward(y.reshape(-1), y.reshape(-1), math.inf)
 
 
 def backward_input(dy, weight, dx, windows, variant=DEFAULT):

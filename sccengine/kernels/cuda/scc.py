@@ -3,12 +3,16 @@
     y[f,m] = bias[f] + sum_{k<K} weight[f,k] * x[(start[f] + k) mod C, m]
 
 x (C, M), weight (O, K), bias (O,) or None, y (O, M), with M = H*W*N, all C-contiguous. The kernels are in
-scc_stack.py (windows gathered first), scc_direct.py (one thread per element) and scc_tiles.py (filters in tiles).
+scc_stack.py (windows gathered first), scc_direct.py (one thread per element), scc_tiles.py (filters in tiles), and, for
+float32, scc_register_tiles.py and scc_register_band.py (sums in registers).
 """
 
-from functools import partial
+import math
+from functools import lru_cache, partial
+from typing import NamedTuple
 
-from sccengine.kernels.cuda import scc_direct, scc_stack, scc_tiles
+from sccengine.kernels.cuda import relu as relu_kernels
+from sccengine.kernels.cuda import scc_direct, scc_register_band, scc_register_tiles, scc_stack, scc_tiles
 from sccengine.kernels.variant import Variant
 
 DEFAULT = "tiles"
@@ -40,43 +44,90 @@ VARIANTS = {
             "filters sorted by start, in tiles that read the union of their windows once into shared memory",
             workspace="at most 64*O*K, for dweight",
         ),
+        *(
+            Variant(
+                name,
+                f"tiles of {shape.tile} filters x {shape.columns} columns with their sums in registers",
+                workspace="W with the zeros of its tiles; parts of results that are too few for the machine",
+                dtypes=("float32",),
+            )
+            for name, shape in scc_register_tiles.SHAPES.items()
+        ),
     )
 }
 
 
-_FORWARD = {
-    "channel_stack": partial(scc_stack.forward, distinct=False),
-    "cyclic_stack": partial(scc_stack.forward, distinct=True),
-    "direct_output_centric": scc_direct.forward,
-    "direct_input_centric": scc_direct.forward,
-    "tiles": scc_tiles.forward,
-}
-_BACKWARD_INPUT = {
-    "channel_stack": partial(scc_stack.backward_input, distinct=False),
-    "cyclic_stack": partial(scc_stack.backward_input, distinct=True),
-    "direct_output_centric": scc_direct.scatter_input,
-    "direct_input_centric": scc_direct.gather_input,
-    "tiles": scc_tiles.backward_input,
-}
-_BACKWARD_WEIGHT = {
-    "channel_stack": partial(scc_stack.backward_weight, distinct=False),
-    "cyclic_stack": partial(scc_stack.backward_weight, distinct=True),
-    "direct_output_centric": scc_direct.scatter_weight,
-    "direct_input_centric": scc_direct.reduce_weight,
-    "tiles": scc_tiles.backward_weight,
+class Road(NamedTuple):
+    """The launchers of one variant. forward takes `relu` as its last argument where fuses_relu says so."""
+
+    forward: object
+    backward_input: object
+    backward_weight: object
+    fuses_relu: bool = False
+
+
+_ROADS = {
+    "channel_stack": Road(
+        partial(scc_stack.forward, distinct=False),
+        partial(scc_stack.backward_input, distinct=False),
+        partial(scc_stack.backward_weight, distinct=False),
+    ),
+    "cyclic_stack": Road(
+        partial(scc_stack.forward, distinct=True),
+        partial(scc_stack.backward_input, distinct=True),
+        partial(scc_stack.backward_weight, distinct=True),
+    ),
+    "direct_output_centric": Road(scc_direct.forward, scc_direct.scatter_input, scc_direct.scatter_weight),
+    "direct_input_centric": Road(scc_direct.forward, scc_direct.gather_input, scc_direct.reduce_weight),
+    "tiles": Road(scc_tiles.forward, scc_tiles.backward_input, scc_tiles.backward_weight),
+    **{
+        name: Road(
+            partial(scc_register_tiles.forward, variant=name),
+            partial(scc_register_tiles.backward_input, variant=name),
+            partial(scc_register_band.backward_weight, variant=name),
+            fuses_relu=True,
+        )
+        for name in scc_register_tiles.SHAPES
+    },
 }
 
 
-def forward(x, weight, bias, y, windows, variant=DEFAULT):
-    """y (O, M) from x (C, M), weight (O, K) and bias (O,) or None; windows is a ChannelWindows."""
-    _FORWARD[variant](x, weight, bias, y, windows)
+def choose(purpose, windows, columns, dtype):
+    """The variant for a launcher ("forward" and so on) on rows of `columns` numbers of `dtype`.
+
+    float64: "tiles". float32: of the register tiles the one with the least work, which is its multiplications, zeros
+    included, times what one costs there, divided by the part of the machine that its blocks fill.
+    """
+    return DEFAULT if dtype != "float32" else _least_work(purpose, windows, columns)
+
+
+@lru_cache(maxsize=4096)
+def _least_work(purpose, windows, columns):
+    if purpose == "backward_weight":
+        return min(scc_register_tiles.SHAPES, key=lambda name: scc_register_band.work(windows, name, columns))
+    transposed = purpose == "backward_input"
+    return min(scc_register_tiles.SHAPES, key=lambda name: scc_register_tiles.work(windows, transposed, name, columns))
+
+
+def forward(x, weight, bias, y, windows, variant=DEFAULT, relu=False):
+    """y (O, M) from x (C, M), weight (O, K) and bias (O,) or None; windows is a ChannelWindows.
+
+    relu: negative results become 0.
+    """
+    road = _ROADS[variant]
+    if road.fuses_relu:
+        road.forward(x, weight, bias, y, windows, relu)
+        return
+    road.forward(x, weight, bias, y, windows)
+    if relu:
+        relu_kernels.forward(y, y, math.inf)
 
 
 def backward_input(dy, weight, dx, windows, variant=DEFAULT):
     """dx (C, M) from dy (O, M) and weight (O, K)."""
-    _BACKWARD_INPUT[variant](dy, weight, dx, windows)
+    _ROADS[variant].backward_input(dy, weight, dx, windows)
 
 
 def backward_weight(dy, x, dweight, windows, variant=DEFAULT):
     """dweight (O, K) from dy (O, M) and x (C, M)."""
-    _BACKWARD_WEIGHT[variant](dy, x, dweight, windows)
+    _ROADS[variant].backward_weight(dy, x, dweight, windows)

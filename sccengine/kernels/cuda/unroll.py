@@ -13,7 +13,8 @@ issued under the arithmetic of another. `@unrolled` stands below `@cuda.jit`. Th
 `range`, made of numbers and of names that are known when the kernel is defined: globals, or variables of an enclosing
 function. Unroll the one loop that needs it: every copy costs compile time.
 
-In the simulator `static` is `range` and the function stays as it is.
+Numbers that the function takes from an enclosing one are written into the text too, so that the text alone says what
+is computed. In the simulator `static` is `range` and the function stays as it is.
 """
 
 import ast
@@ -35,7 +36,11 @@ def unrolled(function):
     definition = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     definition.decorator_list = []
     definition = _Unroller({**function.__globals__, **free}).visit(definition)
-    # Free variables stay free: they are the arguments of a function around the new one.
+    # Numbers of an enclosing function are written in; other free variables are arguments of a function around the new.
+    numbers = {name: value for name, value in free.items() if isinstance(value, int)}
+    for name, value in numbers.items():
+        definition = _Number(name, value).visit(definition)
+        del free[name]
     outer = ast.parse(f"def enclosing({', '.join(free)}):\n    return {definition.name}")
     outer.body[0].body.insert(0, definition)
     text = ast.unparse(ast.fix_missing_locations(outer))
