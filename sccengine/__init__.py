@@ -19,6 +19,8 @@ _ATTRIBUTES = {
     "DataError": "data.errors",
     "capture_step": "capture",
     "set_seed": "backend",
+    "set_matmul_precision": "precision",
+    "get_matmul_precision": "precision",
 }
 _MODULES = (
     "autograd",
