@@ -24,8 +24,8 @@ TOLERANCES = {
     "float32": Tolerance(relative=2e-5, absolute=1e-5),
     # The same in float64, whose half-ulp is 1.1e-16.
     "float64": Tolerance(relative=1e-12, absolute=1e-13),
-    # TF32 keeps 11 bits of an operand: rounded, it is off by at most 2^-11 = 4.9e-4 of itself, a product of two by twice
-    # that. A result of one term may be off by as much; in longer sums errors cancel as their terms do.
+    # TF32 keeps 11 bits of an operand: rounded, it is off by at most 2^-11 = 4.9e-4 of itself, and a product of two by
+    # twice that. A result of one term may be off by as much; in longer sums errors cancel as their terms do.
     "tf32": Tolerance(relative=1e-3, absolute=1e-5),
     # The same for bf16, which keeps 8 bits: 2^-8 = 3.9e-3 an operand.
     "bf16": Tolerance(relative=1e-2, absolute=1e-4),
