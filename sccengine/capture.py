@@ -121,7 +121,7 @@ class CapturedStep:
 
     def _record(self):
         graph = _SimulatedGraph() if self.device == "simulator" else _CudaGraph(self.device)
-        capture = Capture(self._inputs)
+        capture = Capture(self._inputs, graph.staging)
         before = backend.random_state()
         backend.set_current_capture(capture)
         try:
@@ -172,8 +172,8 @@ def _changed(what):
 class Capture:
     """What the engine's parts report while a step is being captured, through ``backend.current_capture()``."""
 
-    def __init__(self, inputs):
-        self.host_values = _HostValues()
+    def __init__(self, inputs, staging):
+        self.host_values = _HostValues(staging)
         self.tensors = {}
         self.modules = {}
         self.fixed = []
@@ -184,7 +184,7 @@ class Capture:
 
     def host_value(self, fn, like, dtype):
         """See ``backend.host_value``."""
-        return self.host_values.add(fn, like, dtype)
+        return self.host_values.add(fn, dtype)
 
     def keep(self, array):
         """An array made in the simulator: launches know some by their addresses only. A GPU's belong to the pool."""
@@ -221,17 +221,22 @@ class Capture:
 
 
 class _HostValues:
-    """The numbers that the host gives to a captured step, in blocks that are uploaded as one."""
+    """The numbers that the host gives to a captured step, in blocks that are uploaded as one.
 
-    def __init__(self):
+    ``staging(bytes)`` gives a device array whose memory the step's own arrays never share: they are written before a
+    replay, when a block amid the step's memory might still be overwritten by an earlier launch of that replay.
+    """
+
+    def __init__(self, staging):
+        self._staging = staging
         self._values = []  # (function, its part of a host block)
         self._blocks = []  # [host bytes, the same on the device, bytes taken]
 
-    def add(self, fn, like, dtype):
+    def add(self, fn, dtype):
         value = np.array(fn(), dtype).reshape(-1)
         if not self._blocks or self._blocks[-1][2] + value.nbytes > len(self._blocks[-1][0]):
             size = max(_BLOCK, value.nbytes)
-            self._blocks.append([np.zeros(size, np.uint8), backend.empty((size,), like, np.uint8), 0])
+            self._blocks.append([np.zeros(size, np.uint8), self._staging(size), 0])
         block = self._blocks[-1]
         here = slice(block[2], block[2] + value.nbytes)
         block[2] += -(-value.nbytes // _SLOT) * _SLOT
@@ -252,6 +257,9 @@ class _HostValues:
 class _SimulatedGraph:
     """The launches of a step in Numba's simulator."""
 
+    def staging(self, size):
+        return np.empty(size, np.uint8).view(backend.SimulatorArray)
+
     def record(self, run):
         from sccengine.kernels.cuda import launch
 
@@ -265,7 +273,7 @@ class _SimulatedGraph:
 
 
 class _CudaGraph:
-    """A CUDA graph, and the memory pool from which all its arrays come."""
+    """A CUDA graph, and the memory of its arrays: a pool from which nobody else is served."""
 
     def __init__(self, device):
         import cupy
@@ -273,31 +281,37 @@ class _CudaGraph:
         self._cupy = cupy
         self._device = cupy.cuda.Device(int(device.partition(":")[2]))
         self._pool = cupy.cuda.MemoryPool()
+        self._staging_pool = cupy.cuda.MemoryPool()
+
+    def staging(self, size):
+        with self._device, self._cupy.cuda.using_allocator(self._staging_pool.malloc):
+            return self._cupy.empty(size, np.uint8)
 
     def record(self, run):
         cuda = self._cupy.cuda
-        # On a stream of its own: another library's work on the current one must not become part of the graph.
+        # On a stream of its own: what other libraries do on the current one must not become part of the graph.
         with self._device, cuda.using_allocator(self._pool.malloc), cuda.Stream(non_blocking=True) as stream:
             stream.begin_capture()
             try:
                 result = run()
+                self._graph = stream.end_capture()
             except BaseException as error:
                 self._abandon(stream)
-                if isinstance(error, cuda.runtime.CUDARuntimeError):
+                if isinstance(error, (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError)):
                     raise RuntimeError(
                         f"captured step: the step does something that a CUDA graph cannot hold ({error}); usually it "
                         "waits for the device or reads from it: let such work follow the call"
                     ) from error
                 raise
-            self._graph = stream.end_capture()
         return result
 
-    def _abandon(self, stream):
-        """End a capture that failed; the stream is thrown away, the thread can capture again."""
+    @staticmethod
+    def _abandon(stream):
+        """End a capture that failed, so that the thread can capture again."""
         try:
             stream.end_capture()
-        except self._cupy.cuda.runtime.CUDARuntimeError:
-            pass  # the capture was invalid already, which is why we are here
+        except RuntimeError:
+            pass  # the capture is invalid, or ended; the error that made it so is being raised
 
     def replay(self):
         with self._device:
