@@ -302,11 +302,11 @@ CHECKS = (
 COMPILE = [
     (vectors, "FF", (7, 5), ("LDG.E.128", "LDG.E.64", "STS.128", "LDS.128", "LDS.64", "STG.E.128", "STG.E.64")),
     (unrolled_sums, "FF", (7, 5), ("LDG.E",)),
-    (copied, "FFFi", (8, 0), ("LDGSTS.E", "LDGSTS.E.BYPASS.128", "LDGDEPBAR", "DEPBAR")),
+    (copied, "FFFi", (8, 0), ("LDGSTS.E", "LDGSTS.E.BYPASS.128", "LDGDEPBAR", "DEPBAR.LE")),
     (matrices, "FFF", (7, 5), ("LDSM.16.M88.4", "LDSM.16.MT88.4")),
     (product_tf32, "FFF", (8, 0), ("HMMA.1688.F32.TF32",)),
     (product_bf16, "FFF", (8, 0), ("HMMA.16816.F32.BF16",)),
-    (converted, "FF", (8, 0), ("F2F",)),
+    (converted, "FF", (8, 0), ("F2F.BF16",)),
     (exchanged, "FF", (7, 5), ("SHFL.BFLY",)),
 ]
 
