@@ -11,13 +11,16 @@ x (C, H, W, N), weight (O, C/G, KH, KW), y (O, HO, WO, N); pixels outside x coun
 v1: one thread per element of y and of dx, which gathers everything it needs: no element is written twice, so no
 atomics, and neighbouring threads hold neighbouring n, so every access to an image is coalesced. dweight takes one block
 per weight, which reduces a row of dy against a shifted row of x in a fixed order. Each image is read once for each
-weight that touches it, from the caches at best: tiles in shared memory are what a faster version adds.
+weight that touches it, from the caches at best.
+
+v2, for float32: products of matrices whose right one, the pixels under all taps, is made in shared memory and registers
+as it is needed. conv2d_implicit.py has forward and dx, conv2d_band.py dweight.
 """
 
 import numpy as np
 from numba import cuda
 
-from sccengine.kernels.cuda import launch
+from sccengine.kernels.cuda import conv2d_band, conv2d_implicit, launch
 from sccengine.kernels.cuda.indexing import covering, offset, quotient, split, thread_index
 from sccengine.kernels.cuda.reduction import THREADS, block_sum
 
@@ -136,17 +139,23 @@ def backward_weight_v1(
 
 def forward(x, weight, bias, y, stride, padding, groups):
     """y (O, HO, WO, N) from x (C, H, W, N), weight (O, C/G, KH, KW) and bias (O,) or None."""
+    if x.dtype == np.float32:
+        return conv2d_implicit.forward(x, weight, bias, y, stride, padding, groups)
     sizes = _sizes(x, weight, y, stride, padding, groups)
     launch.elements(forward_v1, y.size, x, weight, bias, y, bias is not None, *sizes)
 
 
 def backward_input(dy, weight, dx, stride, padding, groups):
     """dx (C, H, W, N) from dy (O, HO, WO, N) and weight (O, C/G, KH, KW)."""
+    if dy.dtype == np.float32:
+        return conv2d_implicit.backward_input(dy, weight, dx, stride, padding, groups)
     launch.elements(backward_input_v1, dx.size, dy, weight, dx, *_sizes(dx, weight, dy, stride, padding, groups))
 
 
 def backward_weight(dy, x, dweight, stride, padding, groups):
     """dweight (O, C/G, KH, KW) from dy (O, HO, WO, N) and x (C, H, W, N)."""
+    if x.dtype == np.float32:
+        return conv2d_band.backward_weight(dy, x, dweight, stride, padding, groups)
     sizes = _sizes(x, dweight, dy, stride, padding, groups)
     launch.blocks(backward_weight_v1, dweight.size, THREADS, dy, x, dweight, *sizes)
 

@@ -3,14 +3,10 @@
 import numpy as np
 
 from sccengine.kernels.cuda import launch
+from sccengine.kernels.cuda.scc_register_shape import rows_aligned
 
 # Bytes of one pixel that neighbouring threads of a block take before they go on to the next: a line of the caches.
 LINE = 32 if launch.SIMULATED else 128
-
-
-def rows_aligned(*arrays):
-    """Whether every row (last axis) of these arrays starts at a multiple of 16 bytes, as vector accesses need."""
-    return all(a.shape[-1] % 4 == 0 and _address(a) % 16 == 0 for a in arrays)
 
 
 def vectors_serve(*arrays):
@@ -21,7 +17,3 @@ def vectors_serve(*arrays):
 def windows_apart(kernel, stride, padding):
     """Whether no two pooling windows share a pixel and none reaches out of the image's upper and left edge."""
     return padding == (0, 0) and kernel[0] <= stride[0] and kernel[1] <= stride[1]
-
-
-def _address(array):
-    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
