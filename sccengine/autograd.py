@@ -55,7 +55,7 @@ class Tensor:
     __slots__ = ("array", "requires_grad", "grad", "creator", "version", "_exposed", "__weakref__")
 
     def __init__(self, array, requires_grad=False, device=None):
-        given = _as_array(array)
+        given = as_array(array)
         self._adopt(self._place(given, device, backend.rows), requires_grad)
         self._exposed = backend.owner(self.array) is backend.owner(given)
 
@@ -100,7 +100,7 @@ class Tensor:
         if self.creator is not None:
             raise RuntimeError("the result of an operator cannot be overwritten: detach() it first")
         if value is not self.array:
-            value = _as_array(value)
+            value = as_array(value)
             if value.shape != self.shape or value.dtype != self.dtype:
                 raise ValueError(
                     f"new data must keep shape {self.shape} and dtype {self.dtype}, got {value.shape} and {value.dtype}"
@@ -183,7 +183,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, array, requires_grad=True, device=None):
-        array = _as_array(array)
+        array = as_array(array)
         self._adopt(self._place(array.copy(order="C"), device, backend.contiguous), requires_grad)
 
 
@@ -284,7 +284,8 @@ def as_tensor(value):
     return value if isinstance(value, Tensor) else Tensor(value)
 
 
-def _as_array(value):
+def as_array(value):
+    """The array of a Tensor, or what becomes one: an array as it is, Python numbers as float32 or integers."""
     if isinstance(value, Tensor):
         return value.array
     if backend.is_device_array(value) or type(value) is np.ndarray or isinstance(value, backend.SimulatorArray):

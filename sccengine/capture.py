@@ -32,7 +32,7 @@ from __future__ import annotations
 import numpy as np
 
 from sccengine import backend
-from sccengine.autograd import Tensor, _as_array
+from sccengine.autograd import Tensor, as_array
 
 _SLOT = 16  # bytes; host values begin at multiples of it
 _BLOCK = 1 << 16  # bytes of host values that are uploaded together
@@ -50,7 +50,7 @@ def capture_step(step_fn, *example_inputs, device=None):
     """
     if not callable(step_fn):
         raise TypeError(f"capture_step: step_fn must be a function, got {type(step_fn).__name__}")
-    arrays = [_as_array(value) for value in example_inputs]
+    arrays = [as_array(value) for value in example_inputs]
     if device is None:
         device = next((backend.device_of(a) for a in arrays if type(a) is not np.ndarray), backend.default_device())
     device = backend.resolve_device(device)
@@ -104,7 +104,7 @@ class CapturedStep:
             raise TypeError(f"captured step: it takes {len(self._inputs)} inputs, got {len(inputs)}")
         arrays = []
         for position, (value, static) in enumerate(zip(inputs, self._inputs)):
-            array = _as_array(value)
+            array = as_array(value)
             on_host = type(array) is np.ndarray and not isinstance(value, Tensor)
             for name, got, wanted in (
                 ("shape", tuple(array.shape), static.shape),
