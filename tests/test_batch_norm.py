@@ -1,4 +1,4 @@
-"""Batch normalisation: values, gradients, running statistics, fused ReLU, bad inputs, the layer."""
+"""Batch normalisation: values, gradients, running statistics, fused residual and ReLU, bad inputs, the layer."""
 
 import numpy as np
 import pytest
@@ -23,13 +23,31 @@ def _inputs():
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("relu", [False, True])
-def test_gradcheck(training, relu):
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_gradcheck(training, relu, with_residual):
     mean, var = np.array([0.3, -0.2]), np.array([1.5, 0.7])
+    residual = [np.random.default_rng(1).standard_normal((3, 2, 4, 2))] if with_residual else []
 
-    def operator(x, weight, bias):
-        return F.batch_norm(x, mean.copy(), var.copy(), weight, bias, training, relu=relu)
+    def operator(x, weight, bias, residual=None):
+        return F.batch_norm(x, mean.copy(), var.copy(), weight, bias, training, relu=relu, residual=residual)
 
-    check_gradients(operator, _inputs())
+    check_gradients(operator, _inputs() + residual)
+
+
+def test_a_residual_that_is_the_input_itself():
+    check_gradients(lambda x: F.batch_norm(x, None, None, training=True, relu=True, residual=x), _inputs()[:1])
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_a_residual_that_needs_no_gradient(relu):
+    x, weight, bias = (Tensor(array, requires_grad=True) for array in _inputs())
+    twins = [Tensor(t.numpy().copy(), requires_grad=True) for t in (x, weight, bias)]
+    residual = np.random.default_rng(1).standard_normal(x.shape)
+    F.batch_norm(x, None, None, weight, bias, True, relu=relu, residual=residual).backward(Tensor(residual))
+    y = F.add(F.batch_norm(twins[0], None, None, *twins[1:], True), residual)
+    (F.relu(y) if relu else y).backward(Tensor(residual))
+    for tensor, twin in zip((x, weight, bias), twins):
+        np.testing.assert_allclose(tensor.grad.numpy(), twin.grad.numpy(), rtol=1e-12, atol=1e-14)
 
 
 def test_without_weight_and_bias():
@@ -61,6 +79,12 @@ def test_any_memory_order_gives_the_same():
         ({"weight": np.zeros(3)}, ValueError, r"batch_norm: weight must have shape \(2,\), got \(3,\)"),
         ({"running_var": np.zeros(3)}, ValueError, r"batch_norm: running_var must have shape \(2,\), got \(3,\)"),
         ({"bias": np.zeros(2, np.float32)}, TypeError, "batch_norm: bias is float32 but the input is float64"),
+        ({"residual": np.zeros((3, 2, 4, 1))}, ValueError, r"batch_norm: residual must have shape \(3, 2, 4, 2\)"),
+        ({"residual": np.zeros((3, 2, 4, 2), np.float32)}, TypeError, "residual is float32 but the input is float64"),
+        ({"running_mean": np.zeros(4)[::2]}, ValueError, "running_mean is updated in place, so it must be contiguous"),
+        ({"num_batches_tracked": 3}, TypeError, "num_batches_tracked must be an array or None, got int"),
+        ({"num_batches_tracked": np.zeros(2, np.int64)}, ValueError, r"must be one int64, got shape \(2,\)"),
+        ({"num_batches_tracked": np.zeros(())}, ValueError, "must be one int64, got shape .* float64"),
         ({"running_var": None}, ValueError, "give both running_mean and running_var, or neither"),
         ({"eps": 0.0}, ValueError, "batch_norm: eps must be above 0, got 0.0"),
         ({"momentum": None}, TypeError, "batch_norm: momentum must be a number, got NoneType"),
@@ -99,6 +123,24 @@ def test_layer_with_momentum_none_averages_all_batches():
         layer(batch)
     np.testing.assert_allclose(layer.running_mean, batches.mean((0, 1, 3, 4)), atol=1e-6)
     assert layer.num_batches_tracked == 5
+
+
+def test_layer_with_a_residual_is_the_layer_then_the_sum_then_relu():
+    x, shortcut = np.random.default_rng(1).standard_normal((2, 4, 3, 5, 5)).astype(np.float32)
+    fused, plain = nn.BatchNorm2d(3, relu=True), nn.BatchNorm2d(3)
+    for mode in ("train", "eval"):
+        inputs = [Tensor(array.copy(), requires_grad=True) for array in (x, shortcut, x, shortcut)]
+        outputs = [
+            getattr(fused, mode)()(*inputs[:2]),
+            F.relu(F.add(getattr(plain, mode)()(inputs[2]), inputs[3])),
+        ]
+        for y in outputs:
+            y.backward(Tensor(x))
+        np.testing.assert_allclose(outputs[0].numpy(), outputs[1].numpy(), atol=1e-6)
+        for got, want in zip(inputs[:2], inputs[2:]):
+            np.testing.assert_allclose(got.grad.numpy(), want.grad.numpy(), atol=1e-6)
+    for name, array in fused.state_dict().items():
+        np.testing.assert_array_equal(array, plain.state_dict()[name])
 
 
 def test_layer_without_tracking_uses_the_batch_in_evaluation():

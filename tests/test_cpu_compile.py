@@ -128,8 +128,10 @@ depthwise.backward_input(x, weight, dx, (1, 1), (1, 1))
 note()
 depthwise.backward_weight(x, y, weight, (1, 1), (1, 1))
 digest.update(weight.tobytes())
-batch_norm.forward_training(flat, row[0], row[1], y.reshape(9, -1), row[2], row[3], 1e-5, True)
-batch_norm.backward_training(flat, y.reshape(9, -1), *row[:4], dx.reshape(9, -1), row[4], row[5], 1e-5, True)
+flat_y, flat_dx, mean = y.reshape(9, -1), dx.reshape(9, -1), np.empty((2, 9), np.float32)
+batch_norm.forward_training(flat, *row[:2], flat, flat_y, mean, row[2], *row[3:5], None, 0.1, 1e-5, True)
+digest.update(mean.tobytes())
+batch_norm.backward_training(flat, flat, flat_y, *row[:2], mean, row[2], flat_dx, None, *row[4:], 1e-5, True)
 note()
 rows.sum_rows(flat, row[0])
 dropout.apply(x.reshape(-1), y.reshape(-1), 0.3, np.array([2**63 + 5], np.uint64))
@@ -149,11 +151,12 @@ def launch_all():
     x = np.ones((2, 4, 4, 64), np.float32)
     weight = np.ones((2, 3, 3), np.float32)
     y = np.empty_like(x)
-    row = [np.ones(2, np.float32) for _ in range(6)]
+    row = [np.ones(2, np.float32) for _ in range(5)]
+    flat, flat_y, mean = x.reshape(2, -1), y.reshape(2, -1), np.ones((2, 2), np.float32)
     depthwise.forward(x, weight, None, y, (1, 1), (1, 1))
     depthwise.backward_weight(x, x, weight, (1, 1), (1, 1))
-    batch_norm.forward_training(x.reshape(2, -1), *row[:2], y.reshape(2, -1), *row[2:4], 1e-5, True)
-    batch_norm.backward_training(x.reshape(2, -1), x.reshape(2, -1), *row[:4], y.reshape(2, -1), *row[4:], 1e-5, True)
+    batch_norm.forward_training(flat, *row[:2], None, flat_y, mean, row[2], None, None, None, 0.1, 1e-5, True)
+    batch_norm.backward_training(flat, flat, None, *row[:2], mean, row[2], flat_y, None, *row[3:], 1e-5, True)
     relu.forward(x.reshape(-1), y.reshape(-1), 6.0)
     dropout.apply(x.reshape(-1), y.reshape(-1), 0.5, np.ones(1, np.uint64))
 
@@ -165,7 +168,7 @@ def launch_all():
         (depthwise._forward, "ps", 4),
         (depthwise._backward_weight, "ps", 4),
         (batch_norm._forward_training, "pd", 8),
-        (batch_norm._backward_training, "pd", 8),
+        (batch_norm._backward, "pd", 8),
         (relu._forward, "ps", 4),
         (dropout._apply, "(?:ps|q)", 4),
     ],

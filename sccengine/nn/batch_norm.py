@@ -1,4 +1,4 @@
-"""BatchNorm2d: batch normalisation per channel, with running statistics, optionally fused with the following ReLU."""
+"""BatchNorm2d: batch normalisation per channel, with running statistics, optionally fused with what follows it."""
 
 from __future__ import annotations
 
@@ -50,26 +50,22 @@ class BatchNorm2d(Module):
             init.ones_(self.weight)
             init.zeros_(self.bias)
 
-    def forward(self, x):
-        y = F.batch_norm(
+    def forward(self, x, residual=None):
+        """The normalised x (N, C, ...), plus ``residual`` of its shape where given; the ReLU comes after the sum."""
+        updates = self.training and self.track_running_stats
+        return F.batch_norm(
             x,
             self.running_mean,
             self.running_var,
             self.weight,
             self.bias,
             training=self.training or self.running_mean is None,
-            momentum=self._momentum_of_this_batch(),
+            momentum=self.momentum if updates else 0.0,
             eps=self.eps,
             relu=self.relu,
+            residual=residual,
+            num_batches_tracked=self.num_batches_tracked if updates else None,
         )
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked += 1
-        return y
-
-    def _momentum_of_this_batch(self):
-        if self.momentum is not None:
-            return self.momentum
-        return 1.0 / (int(self.num_batches_tracked) + 1) if self.track_running_stats else 0.0
 
     def extra_repr(self):
         text = f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"

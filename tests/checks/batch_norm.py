@@ -1,4 +1,4 @@
-"""Batch normalisation, in training and with running statistics, with and without the fused ReLU."""
+"""Batch normalisation, in training and with running statistics, with and without fused residual and ReLU."""
 
 import numpy as np
 
@@ -8,12 +8,20 @@ from sccengine.autograd import Tensor
 from sccengine.gradcheck import assert_close
 from tests.checks import compare, generator
 
-SHAPES = [((3, 4, 5, 2), True), ((2, 3, 1, 1), True), ((5, 3), True), ((1, 2, 3, 3), True), ((7, 19, 33, 5), False)]
+SHAPES = [
+    ((3, 4, 5, 2), True),
+    ((4, 2, 5, 2), True),
+    ((2, 3, 1, 1), True),
+    ((5, 3), True),
+    ((1, 2, 3, 3), True),
+    ((7, 19, 33, 5), False),
+    ((16, 3, 32, 33), False),
+]
 CASES = [
-    {"shape": shape, "training": training, "relu": relu, "small": small}
+    {"shape": shape, "training": training, "relu": relu, "residual": residual, "small": small}
     for shape, small in SHAPES
     for training in (True, False)
-    for relu in (False, True)
+    for relu, residual in ((False, False), (True, False), (False, True), (True, True))
 ]
 MOMENTUM, EPS = 0.3, 1e-3
 
@@ -27,26 +35,30 @@ def check(device, case, dtype):
         "weight": random.standard_normal(channels),
         "bias": random.standard_normal(channels),
     }
+    if case["residual"]:
+        inputs["residual"] = random.standard_normal(case["shape"])
     mean, var = random.standard_normal(channels).astype(dtype), random.uniform(0.5, 2, channels).astype(dtype)
     running_mean, running_var = Tensor(mean.copy(), device=device).data, Tensor(var.copy(), device=device).data
 
-    def operator(x, weight, bias):
-        return F.batch_norm(x, running_mean, running_var, weight, bias, training, MOMENTUM, EPS, relu)
+    def operator(x, weight, bias, residual=None):
+        return F.batch_norm(x, running_mean, running_var, weight, bias, training, MOMENTUM, EPS, relu, residual)
 
-    def normalised(x, weight, bias):
+    def before_relu(x, weight, bias, residual=0.0):
         if training:
-            return reference.batch_norm_training_forward(x, weight, bias, EPS)[0]
-        return reference.batch_norm_inference_forward(x, weight, bias, mean, var, EPS)
+            return reference.batch_norm_training_forward(x, weight, bias, EPS)[0] + residual
+        return reference.batch_norm_inference_forward(x, weight, bias, mean, var, EPS) + residual
 
-    def forward(x, weight, bias):
-        y = normalised(x, weight, bias)
+    def forward(*arrays):
+        y = before_relu(*arrays)
         return reference.relu_forward(y) if relu else y
 
-    def backward(dy, x, weight, bias):
-        dy = reference.relu_backward(dy, normalised(x, weight, bias)) if relu else dy
+    def backward(dy, x, weight, *others):
+        dy = reference.relu_backward(dy, before_relu(x, weight, *others)) if relu else dy
         if training:
-            return reference.batch_norm_training_backward(dy, x, weight, EPS)
-        return reference.batch_norm_inference_backward(dy, x, weight, mean, var, EPS)
+            gradients = reference.batch_norm_training_backward(dy, x, weight, EPS)
+        else:
+            gradients = reference.batch_norm_inference_backward(dy, x, weight, mean, var, EPS)
+        return [*gradients, dy] if case["residual"] else gradients
 
     compare(device, dtype, operator, inputs, forward, backward)
 
