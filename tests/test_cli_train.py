@@ -9,6 +9,8 @@ import time
 import numpy as np
 import pytest
 
+from sccengine import models
+from sccengine.cli import job
 from sccengine.cli.main import run
 from sccengine.training import load_weights
 
@@ -169,3 +171,101 @@ def test_a_data_set_that_is_not_there(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "cifar10" in error and "not installed" in error and error.count("\n") == 1
     assert not (tmp_path / "a").exists()
+
+
+def test_a_dry_run_checks_and_leaves_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "--dry-run", "--epochs", "7", *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert "data: images 1 x 8 x 8, 10 classes; 7 epochs of 11 steps of 128 images" in out
+    assert "MACs an image" in out and "gradients finite" in out and out.endswith("nothing was updated or written\n")
+    assert run(["train", "--dry-run", "--quiet", *SMALL]) == 0
+    assert capsys.readouterr().out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_finds_data_that_a_model_cannot_take(tmp_path, capsys):
+    images = np.zeros((20, 16, 16), np.uint8)
+    np.savez(tmp_path / "small.npz", images=images, labels=np.arange(20) % 2)
+    arguments = [
+        "train",
+        "--dry-run",
+        "--dataset",
+        f"npz:{tmp_path / 'small.npz'}",
+        "--out",
+        str(tmp_path / "a"),
+        *SMALL,
+    ]
+    assert run([*arguments, "--model", "vgg11"]) == 2
+    assert "images must be at least 32 x 32, got 16 x 16" in capsys.readouterr().err
+    assert run([*arguments, "--model", "resnet18"]) == 0
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_dry_run_names_numbers_that_are_not_finite(tmp_path, capsys, monkeypatch):
+    def build_broken(config):
+        model = job.build_model(config)
+        model.head.weight.data[0, 0] = np.nan
+        return model
+
+    monkeypatch.setattr("sccengine.cli.train.build_model", build_broken)
+    with np.errstate(all="ignore"):
+        assert run(["train", "--dry-run", "--out", str(tmp_path / "a"), *SMALL]) == 1
+    assert "dry run: the loss is not finite on the first batch" in capsys.readouterr().err
+
+
+@pytest.fixture
+def options_of(tmp_path, monkeypatch, capsys):
+    """A function arguments -> (options, epochs) with which `sccengine train` would build a run."""
+
+    def stop(options, epochs, *others, **settings):
+        raise RuntimeError(json.dumps([options, epochs]))
+
+    def ask(*arguments):
+        assert run(["train", "--out", str(tmp_path / "none"), *arguments]) == 1
+        return json.loads(capsys.readouterr().err.removeprefix("sccengine: "))
+
+    monkeypatch.setattr("sccengine.cli.train._build", stop)
+    return ask
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_a_preset_is_the_recipe_of_the_paper(options_of, name):
+    options, epochs = options_of("--preset", name, "--model", "vgg16", "--groups", "4")
+    assert (options["preset"], options["dataset"], options["model"], options["groups"]) == (name, name, "vgg16", 4)
+    assert (options["optimizer"], options["nesterov"], options["lr"]) == ("sgd", False, 0.1)
+    assert (options["weight_decay"], options["decay"]) == (5e-4, "all")
+    assert (options["schedule"], epochs, options["batch_size"]) == ("cosine", 200, 128)
+    assert options["augment"] is True and options["label_smoothing"] == 0
+    optimizer = job.build_optimizer({"options": options}, models.build("dscnet", width=0.125))
+    (group,) = optimizer.param_groups
+    assert (group["momentum"], group["nesterov"], group["weight_decay"], group["lr"]) == (0.9, False, 5e-4, 0.1)
+
+
+def test_options_and_environment_take_precedence_over_a_preset(options_of, monkeypatch):
+    monkeypatch.setenv("SCCENGINE_SEED", "5")
+    given = ["--lr", "0.05", "--epochs", "3", "--dataset", "synthetic", "--nesterov", "--no-augment"]
+    for arguments in (["--preset", "cifar10", *given], [*given, "--preset", "cifar10"]):
+        options, epochs = options_of(*arguments)
+        assert (options["lr"], epochs, options["dataset"], options["seed"]) == (0.05, 3, "synthetic", 5)
+        assert options["nesterov"] is True and options["augment"] is False
+        assert options["weight_decay"] == 5e-4 and options["decay"] == "all"
+
+
+def test_without_a_preset_biases_and_batch_norm_do_not_decay(options_of):
+    options, _ = options_of()
+    assert options["preset"] is None
+    optimizer = job.build_optimizer({"options": options}, models.build("dscnet", width=0.125))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [5e-3, 0.0]
+    assert all(group["nesterov"] for group in optimizer.param_groups)
+
+
+def test_a_run_begun_with_a_preset_goes_on_without_naming_it(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "a"), "--device", "cpu"]
+    recipe = ["--preset", "cifar10", "--dataset", "digits", "--epochs", "1", "--width", "0.25", "--quiet"]
+    assert run(["train", *recipe, *out]) == 0
+    assert run(["train", *out, "--resume"]) == 0
+    assert run(["train", *out, "--resume", "--preset", "cifar10"]) == 0
+    assert "finished already, after 1 epochs" in capsys.readouterr().out
+    assert run(["train", *out, "--resume", "--preset", "cifar100"]) == 2
+    assert "--preset cifar100 contradicts" in capsys.readouterr().err

@@ -85,12 +85,15 @@ def _place(dataset, device):
 
 
 def build_optimizer(config, model):
-    """The optimizer of config["options"]; weight decay leaves biases and batch norm alone."""
+    """The optimizer of config["options"]; its "decay" says whether biases and batch norm decay too."""
     options = config["options"]
-    groups = optim.decay_groups(model, options["weight_decay"])
+    groups = model.parameters()
+    if options["decay"] == "weights":
+        groups = optim.decay_groups(model, options["weight_decay"])
+    settings = {"lr": options["lr"], "weight_decay": options["weight_decay"]}
     if options["optimizer"] == "adamw":
-        return optim.AdamW(groups, lr=options["lr"])
-    return optim.SGD(groups, lr=options["lr"], momentum=0.9, nesterov=True)
+        return optim.AdamW(groups, **settings)
+    return optim.SGD(groups, momentum=0.9, nesterov=options["nesterov"], **settings)
 
 
 def build_schedule(config, epochs, steps_per_epoch):
@@ -106,5 +109,6 @@ def build_schedule(config, epochs, steps_per_epoch):
 
 SCHEDULES = ("cosine", "step", "constant")
 OPTIMIZERS = ("sgd", "adamw")
+DECAYS = ("weights", "all")
 STEP_EPOCHS = 10
 STEP_FACTOR = 0.5

@@ -12,7 +12,9 @@ from sccengine import backend, data
 from sccengine.training import RunDirectoryError, Trainer, TrainingInterrupted
 from sccengine.training.run_directory import RunDirectory
 
+from .dry_run import check_run
 from .job import (
+    DECAYS,
     OPTIMIZERS,
     SCHEDULES,
     STEP_EPOCHS,
@@ -25,6 +27,7 @@ from .job import (
     describe_data,
 )
 from .options import Folder, Number, data_dir_option, device_option, model_options, together, usage_errors
+from .presets import preset_option
 
 # What each optimizer is given where --lr and --weight-decay are not; the few digits want more decay than large sets.
 _RATES = {"sgd": 0.1, "adamw": 0.002}
@@ -32,6 +35,7 @@ _DECAYS = {"sgd": 5e-4, "adamw": 0.05}
 _DIGITS_DECAY = 5e-3
 
 _recipe_options = together(
+    preset_option,
     click.option("--dataset", default="digits", show_default=True, help=f"One of {', '.join(data.NAMES)}."),
     data_dir_option,
     click.option("--augment/--no-augment", default=True, show_default=True, help="Vary the training images at random."),
@@ -44,6 +48,7 @@ _recipe_options = together(
         show_default=", ".join(f"{rate} for {name}" for name, rate in _RATES.items()),
         help="Learning rate at the start.",
     ),
+    click.option("--nesterov/--no-nesterov", default=True, show_default=True, help="Which momentum of 0.9 sgd has."),
     click.option(
         "--schedule",
         type=click.Choice(SCHEDULES),
@@ -55,7 +60,14 @@ _recipe_options = together(
         "--weight-decay",
         type=Number(least=0),
         show_default=f"{_DECAYS['sgd']} for sgd ({_DIGITS_DECAY} on digits), {_DECAYS['adamw']} for adamw",
-        help="Of weights, not of biases and batch norm.",
+        help="Pulls what --decay says towards 0.",
+    ),
+    click.option(
+        "--decay",
+        type=click.Choice(DECAYS),
+        default="weights",
+        show_default=True,
+        help="What weight decay is for: weights, or biases and batch norm too.",
     ),
     click.option("--label-smoothing", type=Number(least=0, below=1), default=0.1, show_default=True),
     click.option(
@@ -91,9 +103,12 @@ _checkpoint_options = together(
 @_recipe_options
 @device_option
 @_checkpoint_options
+@click.option("--dry-run", is_flag=True, help="Check data, model and one batch; train and write nothing.")
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @click.pass_context
-def train(ctx, out, resume, data_dir, device, epochs, checkpoint_steps, checkpoint_seconds, keep, quiet, **options):
+def train(
+    ctx, out, resume, data_dir, device, epochs, checkpoint_steps, checkpoint_seconds, keep, dry_run, quiet, **options
+):
     """Train a model and leave a run directory: weights, metrics, curves, confusion matrix, checkpoints.
 
     Without options it trains dscnet, a small network of depthwise and sliding-channel convolutions, on the handwritten
@@ -110,7 +125,7 @@ def train(ctx, out, resume, data_dir, device, epochs, checkpoint_steps, checkpoi
       sccengine train --out runs/narrow --groups 4 --overlap 0.33 --width 0.5
       sccengine train --out runs/narrow --resume
       sccengine train --scheme dw+pw --epochs 100 --seed 1
-      sccengine train --model resnet18 --dataset cifar10 --data-dir ~/data --batch-size 128 --label-smoothing 0
+      sccengine train --preset cifar10 --model resnet18 --scheme dw+gpw --groups 4 --dry-run
     """
     if out is None:
         if resume:
@@ -153,6 +168,11 @@ def train(ctx, out, resume, data_dir, device, epochs, checkpoint_steps, checkpoi
     )
     if not quiet:
         click.echo(_headline(trainer, out))
+    if dry_run:
+        lines = check_run(trainer, epochs)
+        if not quiet:
+            click.echo("\n".join(lines))
+        return
     try:
         trainer.fit(epochs, resume)
     except TrainingInterrupted as stop:
