@@ -12,6 +12,7 @@ import math
 from sccengine.autograd import Function, as_tensor
 from sccengine.backend import contiguous, empty, from_rows, kernels_for, rows
 from sccengine.functional import checks
+from sccengine.precision import get_matmul_precision
 from sccengine.windows import ChannelWindows
 
 
@@ -30,7 +31,8 @@ class ContractionFunction(Function):
         checks.same_dtype(self.operator, x, weight=weight, bias=bias)
         checks.shape(self.operator, "bias", bias, (windows.out_channels,))
         kernels = kernels_for(x).scc
-        _check_variant(self.operator, self.variant, kernels, x.dtype)
+        _check_variant(self.operator, self.variant, kernels, x)
+        self.precision = get_matmul_precision()
         self.input_shape = (*x.shape[1:], x.shape[0])
         self.weight_shape = weight.shape
         x = rows(x)
@@ -89,17 +91,20 @@ class ContractionFunction(Function):
         """The variant asked for, or the one that the kernels choose for y, or dy, (O, M)."""
         if self.variant != "auto":
             return self.variant
-        return kernels.choose(purpose, self.windows, y.shape[1], y.dtype.name)
+        return kernels.choose(purpose, self.windows, y, self.precision)
 
 
-def _check_variant(operator, name, kernels, dtype):
+def _check_variant(operator, name, kernels, x):
     if name == "auto":
         return
     if not isinstance(name, str) or name not in kernels.VARIANTS:
         raise ValueError(f"{operator}: unknown variant {name!r}: use 'auto' or one of {', '.join(kernels.VARIANTS)}")
     dtypes = kernels.VARIANTS[name].dtypes
-    if dtype.name not in dtypes:
-        raise ValueError(f"{operator}: variant {name!r} computes in {' or '.join(dtypes)}, the input is {dtype.name}")
+    if x.dtype.name not in dtypes:
+        raise ValueError(f"{operator}: variant {name!r} computes in {' or '.join(dtypes)}, the input is {x.dtype.name}")
+    problem = kernels.problem(name, x)
+    if problem:
+        raise RuntimeError(f"{operator}: variant {name!r} {problem}")
 
 
 def scc(x, weight, bias=None, *, groups, overlap, stride=1, relu=False, variant="auto"):

@@ -12,6 +12,8 @@ class Variant:
     deterministic   whether the same inputs always give the same bits; one that does not is never a default
     workspace       what it allocates beside its outputs, in the operator's letters; "none" if nothing
     dtypes          the dtypes that it computes in
+    precision       what set_matmul_precision must have allowed for it to be chosen: "highest" needs no permission
+    since           the least compute capability of a GPU that can run it
     """
 
     name: str
@@ -19,3 +21,5 @@ class Variant:
     deterministic: bool = True
     workspace: str = "none"
     dtypes: tuple = ("float32", "float64")
+    precision: str = "highest"
+    since: tuple = (0, 0)

@@ -25,13 +25,15 @@ def generator(case):
     return np.random.default_rng([ord(letter) for letter in repr(sorted(case.items()))])
 
 
-def compare(device, dtype, operator, inputs, forward, backward):
+def compare(device, dtype, operator, inputs, forward, backward, tolerance=None):
     """Run ``operator(*tensors)`` and its backward on ``device`` and compare with float64 oracles.
 
     inputs    {name: array}: those called weight or bias become Parameters, the others Tensors; all require gradients
     forward   forward(*arrays) -> y
     backward  backward(dy, *arrays) -> one gradient an input
+    tolerance a key of gradcheck.TOLERANCES, if not the dtype's
     """
+    tolerance = tolerance or dtype
     inputs = {name: np.asarray(array, dtype=dtype) for name, array in inputs.items()}
     tensors = [
         Parameter(array, device=device)
@@ -41,12 +43,12 @@ def compare(device, dtype, operator, inputs, forward, backward):
     ]
     y = operator(*tensors)
     assert y.dtype == dtype and y.device == tensors[0].device
-    assert_close("y", y.numpy(), forward(*inputs.values()), dtype)
+    assert_close("y", y.numpy(), forward(*inputs.values()), tolerance)
     assert_batch_last("y", y)
     dy = np.random.default_rng(0).standard_normal(y.shape).astype(dtype)
     y.backward(Tensor(dy, device=device))
     for (name, array), tensor, want in zip(inputs.items(), tensors, backward(dy, *inputs.values()), strict=True):
-        assert_close(f"d{name}", tensor.grad.numpy(), want, dtype)
+        assert_close(f"d{name}", tensor.grad.numpy(), want, tolerance)
         assert tensor.grad.dtype == array.dtype
         if isinstance(tensor, Parameter):
             assert tensor.grad.array.flags.c_contiguous, f"d{name} is not row-major"

@@ -66,9 +66,14 @@ _BACKWARD_WEIGHT = {
 }
 
 
-def choose(purpose, windows, columns, dtype):
-    """The variant for a launcher ("forward" and so on) on rows of `columns` numbers: one for all, here."""
+def choose(purpose, windows, like, precision):
+    """The variant for a launcher ("forward" and so on) on rows like those of `like`: one for all, here."""
     return DEFAULT
+
+
+def problem(variant, like):
+    """None where the device of `like` can run the variant, else why not: a CPU can run all."""
+    return None
 
 
 def forward(x, weight, bias, y, windows, variant=DEFAULT, relu=False):

@@ -145,6 +145,14 @@ def divide_up(count, size):
     return -(-count // size)
 
 
+def capability(like):
+    """The compute capability (major, minor) of the device of `like`; the simulator stands for the newest it knows."""
+    if isinstance(like, np.ndarray):
+        return (9, 0)
+    digits = like.device.compute_capability
+    return int(digits[:-1]), int(digits[-1])
+
+
 def table(host, like):
     """The int32 table `host` (NumPy) on the device of `like`: one copy for each content and device, for good.
 

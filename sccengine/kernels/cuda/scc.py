@@ -3,16 +3,26 @@
     y[f,m] = bias[f] + sum_{k<K} weight[f,k] * x[(start[f] + k) mod C, m]
 
 x (C, M), weight (O, K), bias (O,) or None, y (O, M), with M = H*W*N, all C-contiguous. The kernels are in
-scc_stack.py (windows gathered first), scc_direct.py (one thread per element), scc_tiles.py (filters in tiles), and, for
-float32, scc_register_tiles.py and scc_register_band.py (sums in registers).
+scc_stack.py (windows gathered first), scc_direct.py (one thread per element) and scc_tiles.py (filters in tiles); for
+float32 also in scc_register_tiles.py and scc_register_band.py (sums in registers) and, where set_matmul_precision
+allows operands to be rounded, in scc_tensor.py and scc_tensor_band.py (tensor cores).
 """
 
 import math
 from functools import lru_cache, partial
 from typing import NamedTuple
 
+from sccengine.kernels.cuda import (
+    launch,
+    scc_direct,
+    scc_register_band,
+    scc_register_tiles,
+    scc_stack,
+    scc_tensor,
+    scc_tensor_band,
+    scc_tiles,
+)
 from sccengine.kernels.cuda import relu as relu_kernels
-from sccengine.kernels.cuda import scc_direct, scc_register_band, scc_register_tiles, scc_stack, scc_tiles
 from sccengine.kernels.variant import Variant
 
 DEFAULT = "tiles"
@@ -53,6 +63,18 @@ VARIANTS = {
             )
             for name, shape in scc_register_tiles.SHAPES.items()
         ),
+        *(
+            Variant(
+                name,
+                f"tensor cores, {'bf16' if shape.bf16 else 'TF32'} operands: tiles of {shape.tile} filters x "
+                f"{shape.columns} columns",
+                workspace="W with the zeros of its tiles; at most 264*O*K, for dweight",
+                dtypes=("float32",),
+                precision="medium" if shape.bf16 else "high",
+                since=(8, 0),
+            )
+            for name, shape in scc_tensor.SHAPES.items()
+        ),
     )
 }
 
@@ -89,24 +111,48 @@ _ROADS = {
         )
         for name in scc_register_tiles.SHAPES
     },
+    **{
+        name: Road(
+            partial(scc_tensor.forward, variant=name),
+            partial(scc_tensor.backward_input, variant=name),
+            partial(scc_tensor_band.backward_weight, variant=name),
+            fuses_relu=True,
+        )
+        for name in scc_tensor.SHAPES
+    },
 }
 
 
-def choose(purpose, windows, columns, dtype):
-    """The variant for a launcher ("forward" and so on) on rows of `columns` numbers of `dtype`.
+def choose(purpose, windows, like, precision):
+    """The variant for a launcher ("forward" and so on) on rows like those of `like`, (..., M).
 
-    float64: "tiles". float32: of the register tiles the one with the least work, which is its multiplications, zeros
-    included, times what one costs there, divided by the part of the machine that its blocks fill.
+    float64: "tiles". float32: of the register tiles, or of the tiles on tensor cores where `precision` allows them and
+    the device has them, the one with the least work, which is its multiplications, zeros included, times what one costs
+    there, divided by the part of the machine that its blocks fill.
     """
-    return DEFAULT if dtype != "float32" else _least_work(purpose, windows, columns)
+    if like.dtype != "float32":
+        return DEFAULT
+    has_tensor_cores = precision != "highest" and launch.capability(like) >= (8, 0)
+    return _least_work(purpose, windows, like.shape[-1], precision if has_tensor_cores else "highest")
 
 
 @lru_cache(maxsize=4096)
-def _least_work(purpose, windows, columns):
+def _least_work(purpose, windows, columns, precision):
+    shapes = scc_register_tiles.SHAPES if precision == "highest" else scc_tensor.SHAPES
+    names = [name for name in shapes if VARIANTS[name].precision == precision]
     if purpose == "backward_weight":
-        return min(scc_register_tiles.SHAPES, key=lambda name: scc_register_band.work(windows, name, columns))
-    transposed = purpose == "backward_input"
-    return min(scc_register_tiles.SHAPES, key=lambda name: scc_register_tiles.work(windows, transposed, name, columns))
+        band = scc_register_band if precision == "highest" else scc_tensor_band
+        return min(names, key=lambda name: band.work(windows, name, columns))
+    tiles = scc_register_tiles if precision == "highest" else scc_tensor
+    return min(names, key=lambda name: tiles.work(windows, purpose == "backward_input", name, columns))
+
+
+def problem(variant, like):
+    """None where the device of `like` can run the variant, else why not, as half a sentence."""
+    since, found = VARIANTS[variant].since, launch.capability(like)
+    if found >= since:
+        return None
+    return "needs compute capability {}.{} or higher, this GPU has {}.{}".format(*since, *found)
 
 
 def forward(x, weight, bias, y, windows, variant=DEFAULT, relu=False):

@@ -1,0 +1,367 @@
+"""The weight gradient on tensor cores: TF32 or bf16 operands, sums in float32, in a fixed order.
+
+    dweight[f,tap] = sum_m dy[f,m] * x[c,m],  c = (start[f] + tap) mod C
+
+As in scc_tiles.py a block makes a tile of filters x `width` rows of its panel of channels, over one span of the columns
+m, and stores the entries that lie inside windows; the spans' sums are added afterwards in their order. How many spans
+there are depends on the problem alone, never on the GPU, so the same inputs give the same bits.
+
+dy (O, M), x (C, M), dweight (O, K), float32 in memory. m is the axis along which both operands lie and along which an
+mma adds up, so ldmatrix brings both to their registers: of float32, an 8x8 matrix of 16-bit elements is 8 rows x 4
+numbers, and lane 4 r + q gets row r, number q. For bf16, numbers q and q + 4 of a row are rounded into one word: not
+the order in which PTX numbers the columns, but the same for both operands, which is all that a sum needs.
+
+Slabs of `depth` columns pass through a ring as in scc_tensor.py, whose loader rules hold: 16-byte copies where M is a
+multiple of 4, else 4-byte copies. With rows of depth + 4 words, ldmatrix meets no bank conflict.
+
+Floor: 4 (C + O) M bytes and 2 O K M operations, as for the forward pass. A tile of 128 x 128 asks the second-level
+cache for 1 KB a column, which is what bounds it beyond C = 512. Issued for each mma in the loop, itself included,
+counted in the machine code for 9.0 with M a multiple of 4: TF32 6.5 (64 x 128) and 4.7 (128 x 128), bf16 7.5 and 5.5.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import cuda as numba_cuda
+from numba.cuda import types
+
+from sccengine.kernels.cuda import launch
+from sccengine.kernels.cuda.indexing import quotient
+from sccengine.kernels.cuda.intrinsics import (
+    ALIGNMENT,
+    commit_copies,
+    copy_async4,
+    copy_async16,
+    from_bits,
+    ldmatrix_x4,
+    load,
+    mma_bf16,
+    mma_tf32,
+    pack_bf16,
+    store,
+    to_tf32,
+    wait_copies_1,
+)
+from sccengine.kernels.cuda.launch import device_cuda as cuda
+from sccengine.kernels.cuda.scc_register_shape import WANTED_THREADS, rows_aligned
+from sccengine.kernels.cuda.scc_register_sums import add_spans
+from sccengine.kernels.cuda.scc_window import tap_of
+from sccengine.kernels.cuda.unroll import static, unrolled
+
+int32 = types.int32
+float32 = types.float32
+
+STAGES = 3
+AHEAD = STAGES - 1
+WARP = 32
+# More than a multiple of 32 words, the banks of shared memory, in a row of a slab.
+PITCH = 4
+# Spans are made until there are so many blocks, which fills the largest GPU of today, or spans have become this short.
+BLOCKS, SHORTEST = (4, 16) if launch.SIMULATED else (264, 512)
+
+
+class Shape(NamedTuple):
+    """What a block and a warp make, in filters x panel rows, from slabs of `depth` columns."""
+
+    tile: int
+    width: int
+    warp_rows: int
+    warp_columns: int
+    depth: int
+    bf16: bool
+
+    @property
+    def threads(self):
+        return WARP * (self.tile // self.warp_rows) * (self.width // self.warp_columns)
+
+    @property
+    def shared(self):
+        """Bytes of the ring."""
+        return 4 * STAGES * (self.tile + self.width) * (self.depth + PITCH)
+
+    @property
+    def cycles(self):
+        """Cycles of a multiprocessor for a column, as in scc_tensor.py."""
+        mma = self.tile * self.width / (2048 if self.bf16 else 1024)
+        read = self.threads // WARP * (self.warp_rows + self.warp_columns)
+        return max(mma * 6.5 / 4, (read + self.tile + self.width) * 4 / 128)
+
+
+# By the name of the variant, as in scc_tensor.py.
+SHAPES = (
+    {
+        "tf32_64x128": Shape(16, 32, 16, 16, 16, False),
+        "tf32_128x128": Shape(32, 32, 16, 32, 16, False),
+        "bf16_64x128": Shape(32, 16, 32, 16, 16, True),
+        "bf16_128x128": Shape(16, 32, 16, 32, 32, True),
+    }
+    if launch.SIMULATED
+    else {
+        "tf32_64x128": Shape(64, 128, 64, 32, 32, False),
+        "tf32_128x128": Shape(128, 128, 64, 64, 32, False),
+        "bf16_64x128": Shape(64, 128, 64, 32, 32, True),
+        "bf16_128x128": Shape(128, 128, 64, 64, 32, True),
+    }
+)
+
+
+def _multiplication(shape):
+    """The device function multiply(ring, a_at, b_at, total): a warp's share of one slab."""
+    blocks = shape.warp_rows // 16
+    pairs = shape.warp_columns // 16
+    pitch = shape.depth + PITCH
+    steps = shape.depth // (16 if shape.bf16 else 8)
+
+    @numba_cuda.jit(device=True)
+    @unrolled
+    def multiply_tf32(ring, a_at, b_at, total):
+        b = cuda.local.array((pairs, 4), np.uint32)
+        for step in static(steps):
+            for j in range(pairs):
+                z = ldmatrix_x4(ring, b_at + j * 16 * pitch + 8 * step)
+                for e in static(4):
+                    b[j, e] = to_tf32(from_bits(z[e]))
+            for i in range(blocks):
+                z = ldmatrix_x4(ring, a_at + i * 16 * pitch + 8 * step)
+                a0 = to_tf32(from_bits(z[0]))
+                a1 = to_tf32(from_bits(z[1]))
+                a2 = to_tf32(from_bits(z[2]))
+                a3 = to_tf32(from_bits(z[3]))
+                for j in range(pairs):
+                    for side in range(2):
+                        c = total[i, j, side]
+                        c[0], c[1], c[2], c[3] = mma_tf32(
+                            a0, a1, a2, a3, b[j, 2 * side], b[j, 2 * side + 1], c[0], c[1], c[2], c[3]
+                        )
+
+    @numba_cuda.jit(device=True)
+    @unrolled
+    def multiply_bf16(ring, a_at, b_at, total):
+        b = cuda.local.array((pairs, 4), np.uint32)
+        for step in static(steps):
+            for j in range(pairs):
+                z = ldmatrix_x4(ring, b_at + j * 16 * pitch + 16 * step)
+                w = ldmatrix_x4(ring, b_at + j * 16 * pitch + 16 * step + 8)
+                b[j, 0] = pack_words(z[0], z[1])
+                b[j, 1] = pack_words(w[0], w[1])
+                b[j, 2] = pack_words(z[2], z[3])
+                b[j, 3] = pack_words(w[2], w[3])
+            for i in range(blocks):
+                z = ldmatrix_x4(ring, a_at + i * 16 * pitch + 16 * step)
+                w = ldmatrix_x4(ring, a_at + i * 16 * pitch + 16 * step + 8)
+                a0 = pack_words(z[0], z[2])
+                a1 = pack_words(z[1], z[3])
+                a2 = pack_words(w[0], w[2])
+                a3 = pack_words(w[1], w[3])
+                for j in range(pairs):
+                    for side in range(2):
+                        c = total[i, j, side]
+                        c[0], c[1], c[2], c[3] = mma_bf16(
+                            a0, a1, a2, a3, b[j, 2 * side], b[j, 2 * side + 1], c[0], c[1], c[2], c[3]
+                        )
+
+    return multiply_bf16 if shape.bf16 else multiply_tf32
+
+
+@numba_cuda.jit(device=True)
+def pack_words(low, high):
+    """Two float32 words as two bf16 in one."""
+    return pack_bf16(from_bits(low), from_bits(high))
+
+
+def _band(name, shape):
+    """The kernel of one Shape."""
+    tile, width, warp_rows, warp_columns, depth, _ = shape
+    row_warps = tile // warp_rows
+    blocks = warp_rows // 16
+    pairs = warp_columns // 16
+    pitch = depth + PITCH
+    stage_words = (tile + width) * pitch
+    # A thread copies 16 bytes at a time, from rows `row_step` apart.
+    row_copies = depth // 4
+    row_step = shape.threads // row_copies
+    left_copies = tile // row_step
+    right_copies = width // row_step
+    multiply = _multiplication(shape)
+
+    @numba_cuda.jit(device=True)
+    def copy(ring, to, source, offsets, m, piece, M, aligned):
+        """Copies this thread's part of a slab that begins at column m, from rows at `offsets` (-1: zeros)."""
+        if aligned:
+            column = int32(m + 4 * piece)
+            is_inside = column < M
+            for v in range(len(offsets)):
+                is_read = offsets[v] >= 0 and is_inside
+                at = int32(offsets[v] + column if is_read else 0)
+                copy_async16(
+                    ring, int32(to + 4 * piece) + v * row_step * pitch, source, at, int32(16 if is_read else 0)
+                )
+        else:
+            for u in range(4):
+                column = int32(m + piece + u * row_copies)
+                is_inside = column < M
+                for v in range(len(offsets)):
+                    is_read = offsets[v] >= 0 and is_inside
+                    at = int32(offsets[v] + column if is_read else 0)
+                    place = v * row_step * pitch + u * row_copies
+                    copy_async4(ring, int32(to + piece) + place, source, at, int32(4 if is_read else 0))
+
+    @unrolled
+    def band(
+        dy,  # (O, M)
+        x,  # (C, M)
+        starts,  # (O,)
+        rows,  # (tiles, tile): the filters of a tile, -1 where it is not full
+        panel,  # (R,): channels
+        first,  # (tiles,): a tile's filters read panel[first : first + length]
+        length,  # (tiles,)
+        sums,  # (spans, O, K)
+        aligned,  # whether rows of dy and x begin at multiples of 16 bytes
+        span,  # columns that one block adds up, a multiple of depth
+        O,
+        C,
+        K,
+        M,
+    ):
+        ring = cuda.shared.array(0, float32, ALIGNMENT)
+        total = cuda.local.array((blocks, pairs, 2, 4), float32)
+        for i in range(blocks):
+            for j in range(pairs):
+                for side in range(2):
+                    for part in range(4):
+                        total[i, j, side, part] = 0
+
+        t = int32(cuda.blockIdx.y)
+        p0 = int32(cuda.blockIdx.x * width)
+        reads = load(length, t)
+        if p0 >= reads:
+            return
+        here = load(first, t)
+        thread = int32(cuda.threadIdx.x)
+        lane = int32(thread & 31)
+        warp = quotient(thread, WARP)
+        warp_column = quotient(warp, row_warps)
+        warp_row = int32((warp - warp_column * row_warps) * warp_rows)
+        warp_column = int32(warp_column * warp_columns)
+
+        copy_row = quotient(thread, row_copies)
+        piece = int32(thread - copy_row * row_copies)
+        left = cuda.local.array(left_copies, int32)
+        right = cuda.local.array(right_copies, int32)
+        for v in range(left_copies):
+            f = load(rows, int32(t * tile + copy_row) + v * row_step)
+            left[v] = f * M if f >= 0 else -1
+        for v in range(right_copies):
+            p = int32(p0 + copy_row + v * row_step)
+            right[v] = load(panel, int32(here + p)) * M if p < reads else -1
+
+        # Which row of 16 and which four of its numbers this lane hands to ldmatrix: rows of matrices 0, 1, 2, 3 are
+        # for dy 0-7, 8-15, 0-7, 8-15 (numbers 0-3, 0-3, 4-7, 4-7), for x 0-7, 0-7, 8-15, 8-15 (0-3, 4-7, 0-3, 4-7).
+        a_at = int32((warp_row + (lane & 15)) * pitch + 4 * (lane >> 4))
+        b_at = int32((tile + warp_column + (lane & 7) + 8 * (lane >> 4)) * pitch + 4 * (lane >> 3 & 1))
+
+        m = int32(cuda.blockIdx.z * span)
+        slabs = quotient(min(int32(M - m), span) + depth - 1, depth)
+        filled = int32(0)
+        used = int32(0)
+        now = int32(-AHEAD)
+        while now < slabs:
+            if now >= 0:
+                wait_copies_1()
+                cuda.syncthreads()
+            if int32(now + AHEAD) < slabs:
+                to = int32(filled + copy_row * pitch)
+                copy(ring, to, dy, left, m, piece, M, aligned)
+                copy(ring, int32(to + tile * pitch), x, right, m, piece, M, aligned)
+                m = int32(m + depth)
+                filled = int32(filled + stage_words if filled < AHEAD * stage_words else 0)
+            commit_copies()
+            if now >= 0:
+                multiply(ring, int32(used + a_at), int32(used + b_at), total)
+                used = int32(used + stage_words if used < AHEAD * stage_words else 0)
+            now = int32(now + 1)
+
+        r = int32(lane >> 2)
+        q = int32(lane & 3)
+        for i in static(blocks):
+            for half in range(2):
+                f = load(rows, int32(t * tile + warp_row + r) + 16 * i + 8 * half)
+                if f >= 0:
+                    start = load(starts, f)
+                    at = int32((cuda.blockIdx.z * O + f) * K)
+                    for j in range(pairs):
+                        for side in range(2):
+                            for odd in range(2):
+                                p = int32(p0 + warp_column + 2 * q + 16 * j + 8 * side + odd)
+                                if p < reads:
+                                    tap = int32(tap_of(start, load(panel, int32(here + p)), C))
+                                    if tap < K:
+                                        store(sums, int32(at + tap), total[i, j, side, 2 * half + odd])
+
+    band.__name__ = band.__qualname__ = f"band_{name}"
+    return numba_cuda.jit(band)
+
+
+BAND = {name: _band(name, shape) for name, shape in SHAPES.items()}
+
+
+@cache
+def spans_of(windows, variant, columns):
+    """How many spans of how many columns."""
+    shape = SHAPES[variant]
+    tiles = windows.tiles(shape.tile)
+    blocks = tiles.count * launch.divide_up(int(tiles.length.max()), shape.width)
+    spans = max(1, min(BLOCKS // blocks, columns // SHORTEST))
+    span = launch.divide_up(launch.divide_up(columns, spans), shape.depth) * shape.depth
+    return launch.divide_up(columns, span), span
+
+
+def work(windows, variant, columns):
+    """Cycles for all columns, over the part of the machine that works on them."""
+    shape = SHAPES[variant]
+    blocks = int(np.ceil(windows.tiles(shape.tile).length / shape.width).sum())
+    threads = blocks * spans_of(windows, variant, columns)[0] * shape.threads
+    return blocks * columns * shape.cycles / min(1, threads / WANTED_THREADS)
+
+
+def backward_weight(dy, x, dweight, windows, variant):
+    """dweight (O, K) from dy (O, M) and x (C, M)."""
+    shape = SHAPES[variant]
+    tiles = windows.tiles(shape.tile)
+    columns = x.shape[1]
+    spans, span = spans_of(windows, variant, columns)
+    # empty_like is NumPy's or CuPy's, after the array it is given.
+    sums = dweight if spans == 1 else np.empty_like(dweight, shape=(spans, *dweight.shape))
+    tables = windows.starts, tiles.rows, tiles.panel, tiles.first, tiles.length
+    launch.blocks(
+        BAND[variant],
+        (launch.divide_up(int(tiles.length.max()), shape.width), tiles.count, spans),
+        shape.threads,
+        dy,
+        x,
+        *[launch.table(each, x) for each in tables],
+        sums,
+        rows_aligned(dy, x),
+        span,
+        windows.out_channels,
+        windows.in_channels,
+        windows.width,
+        columns,
+        shared=shape.shared,
+    )
+    if spans > 1:
+        add_spans(sums, dweight)
+
+
+COMPILE = [
+    launch.Build(
+        BAND[name],
+        "FFIIIIIFiiiiii",
+        dtypes=("float32",),
+        since=(8, 0),
+        instructions=("HMMA", "LDSM", "LDGSTS.E.BYPASS.128"),
+        registers=128 if shape.tile == 64 else 230,
+    )
+    for name, shape in SHAPES.items()
+]
