@@ -9,7 +9,6 @@ import pytest
 
 import sccengine.functional as F
 from sccengine import Tensor, backend, models, no_grad
-from sccengine.models.parts import scaled
 from tests.model_counts import COUNTS, IMAGENET, cases
 
 SCHEMES = models.SCHEMES
@@ -151,7 +150,15 @@ def test_the_seed_decides_the_weights():
 
 
 def test_width_multiplies_the_channels():
-    assert [scaled(32, w) for w in (0.01, 0.1, 0.25, 0.3, 0.5, 1, 1.5)] == [1, 4, 8, 8, 16, 32, 48]
+    assert [models.Settings(width=w).scaled(32) for w in (0.01, 0.1, 0.25, 0.3, 0.5, 1, 1.5)] == [
+        1,
+        4,
+        8,
+        8,
+        16,
+        32,
+        48,
+    ]
     for width in (0.02, 0.1, 0.3, 1.7):
         for groups in (1, 2, 4, 8):
             models.build("dscnet", groups=groups, width=width)

@@ -11,7 +11,7 @@ from .separable import SeparableNetwork
 
 
 class DSCNet(SeparableNetwork):
-    """The network above; its settings are those of SeparableNetwork."""
+    """The network above; see SeparableNetwork for its settings."""
 
     STEM = 32
     BLOCKS = ((32, 1), (64, 2), (128, 2))

@@ -12,7 +12,7 @@ from .separable import SeparableNetwork
 
 
 class MobileNet(SeparableNetwork):
-    """The network above; its settings are those of SeparableNetwork."""
+    """The network above; see SeparableNetwork for its settings."""
 
     STEM = 32
     BLOCKS = (

@@ -1,13 +1,10 @@
-"""Pieces that the models share: widths, stems, and what they ask of an image."""
+"""Pieces that the models share, and what they ask of an image."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from sccengine import nn
-
-STEMS = ("cifar", "imagenet")
-DEFAULT_STEM = "cifar"
 
 norm_relu = partial(nn.BatchNorm2d, relu=True)
 
@@ -16,12 +13,6 @@ def conv_norm_relu(in_channels, out_channels, kernel_size=3, stride=1, bias=Fals
     """A dense k x k convolution with padding k // 2, then batch norm + ReLU."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=bias)
     return nn.Sequential({"conv": conv, "norm": norm_relu(out_channels)})
-
-
-def check_stem(stem):
-    """ValueError that lists the valid names unless `stem` is one of STEMS."""
-    if stem not in STEMS:
-        raise ValueError(f"unknown stem {stem!r}; choose from {', '.join(map(repr, STEMS))}")
 
 
 def of_depth(model, table, depth):
@@ -40,14 +31,3 @@ def check_image_size(model, size):
             f"{type(model).__name__}: images must be at least {least} x {least}, got {height} x {width}, "
             f"of which the poolings would leave nothing: use larger images or another model"
         )
-
-
-def scaled(channels, width):
-    """`channels` times `width`, to the nearest multiple of 8; below 8, to the nearest of 1, 2, 4, 8.
-
-    So that groups of 2, 4 and 8 go on dividing the channels of every layer that is wide enough for them.
-    """
-    wanted = channels * width
-    if wanted >= 8:
-        return 8 * round(wanted / 8)
-    return min((1, 2, 4, 8), key=lambda power: abs(power - wanted))

@@ -17,13 +17,10 @@ that replace one do, as published.
 
 from __future__ import annotations
 
-from functools import partial
-
-from sccengine import functional as F
 from sccengine import nn
 
-from .parts import DEFAULT_STEM, check_stem, conv_norm_relu, norm_relu, of_depth, scaled
-from .schemes import DEFAULT_SCHEME, check_scheme, replacement
+from .parts import conv_norm_relu, norm_relu, of_depth
+from .settings import Settings
 
 _CHANNELS = (64, 128, 256, 512)
 _EXPANSION = 4
@@ -35,7 +32,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, body, in_channels, out_channels, stride):
         super().__init__()
         self.body = nn.Sequential(body)
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.norm = norm_relu(out_channels)
         self.shortcut = None
         if stride != 1 or in_channels != out_channels:
             conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
@@ -43,20 +40,21 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x):
         residual = x if self.shortcut is None else self.shortcut(x)
-        return F.relu(F.add(self.norm(self.body(x)), residual))
+        return self.norm(self.body(x), residual=residual)
 
 
-def basic_block(replace, in_channels, channels, stride):
-    """(block, its output channels); `replace` (in, out, stride=) gives the layers in the place of a 3x3 convolution."""
-    first = conv_norm_relu(in_channels, channels, stride=stride)
-    return ResidualBlock({"first": first} | replace(channels, channels), in_channels, channels, stride), channels
+def basic_block(settings, in_channels, channels, stride):
+    """(block, its output channels)."""
+    body = {"first": conv_norm_relu(in_channels, channels, stride=stride)}
+    body |= settings.replacement(channels, channels, bias=False)
+    return ResidualBlock(body, in_channels, channels, stride), channels
 
 
-def bottleneck(replace, in_channels, channels, stride):
+def bottleneck(settings, in_channels, channels, stride):
     """The same for a bottleneck."""
     out_channels = _EXPANSION * channels
     body = {"reduce": conv_norm_relu(in_channels, channels, 1)}
-    body |= replace(channels, channels, stride=stride) | {"norm": norm_relu(channels)}
+    body |= settings.replacement(channels, channels, stride, bias=False) | {"norm": norm_relu(channels)}
     body |= {"expand": nn.Conv2d(channels, out_channels, 1, bias=False)}
     return ResidualBlock(body, in_channels, out_channels, stride), out_channels
 
@@ -71,32 +69,18 @@ _BLOCKS = {  # kind, number in each stage
 class ResNet(nn.Module):
     """(N, in_channels, H, W) of any size -> logits (N, num_classes).
 
-    depth                     18, 34 or 50
-    scheme, groups, overlap   what stands in the place of a 3x3 convolution, see above and schemes.py
-    width                     multiplies every number of channels, see parts.scaled
-    stem                      "cifar" or "imagenet", see above
+    depth      18, 34 or 50
+    settings   those of settings.Settings, by name
     """
 
-    def __init__(
-        self,
-        depth,
-        scheme=DEFAULT_SCHEME,
-        groups=2,
-        overlap=0.5,
-        in_channels=3,
-        num_classes=10,
-        width=1.0,
-        stem=DEFAULT_STEM,
-    ):
+    def __init__(self, depth, **settings):
         super().__init__()
-        check_scheme(scheme)
-        check_stem(stem)
-        replace = partial(replacement, scheme, groups=groups, overlap=overlap, bias=False)
-        channels = scaled(_CHANNELS[0], width)
-        if stem == "cifar":
-            self.stem = conv_norm_relu(in_channels, channels)
+        settings = Settings(**settings)
+        channels = settings.scaled(_CHANNELS[0])
+        if settings.stem == "cifar":
+            self.stem = conv_norm_relu(settings.in_channels, channels)
         else:
-            self.stem = conv_norm_relu(in_channels, channels, 7, stride=2)
+            self.stem = conv_norm_relu(settings.in_channels, channels, 7, stride=2)
             self.stem.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
         block, numbers = of_depth("ResNet", _BLOCKS, depth)
         stages = []
@@ -104,12 +88,12 @@ class ResNet(nn.Module):
             stage = []
             for position in range(number):
                 stride = first_stride if position == 0 else 1
-                layer, channels = block(replace, channels, scaled(out_channels, width), stride)
+                layer, channels = block(settings, channels, settings.scaled(out_channels), stride)
                 stage.append(layer)
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
         self.pool = nn.GlobalAvgPool2d()
-        self.head = nn.Linear(channels, num_classes)
+        self.head = nn.Linear(channels, settings.num_classes)
 
     def forward(self, x):
         return self.head(self.pool(self.stages(self.stem(x))))

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from sccengine import nn
 
-from .parts import DEFAULT_STEM, check_image_size, check_stem, conv_norm_relu, norm_relu, of_depth, scaled
-from .schemes import DEFAULT_SCHEME, check_scheme, replacement
+from .parts import check_image_size, conv_norm_relu, norm_relu, of_depth
+from .settings import Settings
 
 _CHANNELS = (64, 128, 256, 512, 512)
 _CONVOLUTIONS = {  # in each stage, the stem included
@@ -30,42 +30,29 @@ _CONVOLUTIONS = {  # in each stage, the stem included
 class VGG(nn.Module):
     """(N, in_channels, H, W), H and W at least 32 -> logits (N, num_classes).
 
-    depth                     11, 13, 16 or 19: the number of convolutions, plus three
-    scheme, groups, overlap   what stands in the place of a 3x3 convolution, see schemes.py
-    width                     multiplies every number of channels, see parts.scaled
-    stem                      "cifar" or "imagenet", which for VGG are the same 3x3 convolution with stride 1
+    depth      11, 13, 16 or 19: the original's layers, of which three are not here
+    settings   those of settings.Settings, by name
     """
 
     least_size = 2 ** len(_CHANNELS)
 
-    def __init__(
-        self,
-        depth,
-        scheme=DEFAULT_SCHEME,
-        groups=2,
-        overlap=0.5,
-        in_channels=3,
-        num_classes=10,
-        width=1.0,
-        stem=DEFAULT_STEM,
-    ):
+    def __init__(self, depth, **settings):
         super().__init__()
-        check_scheme(scheme)
-        check_stem(stem)
-        channels = scaled(_CHANNELS[0], width)
-        self.stem = conv_norm_relu(in_channels, channels, bias=True)
+        settings = Settings(**settings)
+        channels = settings.scaled(_CHANNELS[0])
+        self.stem = conv_norm_relu(settings.in_channels, channels, bias=True)
         stages = []
         for number, (out_channels, convolutions) in enumerate(zip(_CHANNELS, of_depth("VGG", _CONVOLUTIONS, depth))):
-            out_channels = scaled(out_channels, width)
+            out_channels = settings.scaled(out_channels)
             stage = {}
             for position in range(convolutions - (number == 0)):
-                layers = replacement(scheme, channels, out_channels, groups=groups, overlap=overlap)
+                layers = settings.replacement(channels, out_channels)
                 stage[str(position)] = nn.Sequential(layers | {"norm": norm_relu(out_channels)})
                 channels = out_channels
             stages.append(nn.Sequential(stage | {"pool": nn.MaxPool2d(2)}))
         self.stages = nn.Sequential(*stages)
         self.pool = nn.GlobalAvgPool2d()
-        self.head = nn.Linear(channels, num_classes)
+        self.head = nn.Linear(channels, settings.num_classes)
 
     def forward(self, x):
         x = self.stem(x)
