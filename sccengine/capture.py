@@ -15,12 +15,13 @@
 First call: an ordinary step, which compiles kernels and makes the optimizer's state. Second call: ``step`` runs once
 more with its launches noted instead of carried out, in memory that from then on belongs to the graph; then they are
 replayed. Every further call copies the inputs into place, asks for the host's numbers and replays; ``step`` itself
-is not called again. So k calls are k eager steps.
+is not called again. So k calls are k eager steps, whose launches all go to CuPy's current stream.
 
-New at every call: the inputs' values, and what reaches kernels by ``backend.host_value``: learning rates, AdamW's step
-numbers, dropout's keys. Built in: everything else. Shapes, dtypes and devices of inputs, the arrays of parameters and
-buffers, the parts, settings and modes of modules, the settings and state of optimizers are compared before each
-replay, and the first that differs is named in a RuntimeError. Gradients are left in static tensors, as ``.grad``.
+New at every call: the inputs' values, and what reaches kernels by ``backend.host_value``: learning rates and other
+numbers of optimizers, dropout's keys. Built in: everything else. Shapes, dtypes and devices of inputs, the arrays of
+parameters and buffers, the parts, settings and modes of modules, the switches and state of optimizers are compared
+before each replay, and the first that differs is named in a RuntimeError. Gradients are left in static tensors, as
+``.grad``; a step begins with ``zero_grad()``.
 
 Refused while capturing, by name: reading a tensor on the host (``item()``, ``numpy()``), copying host arrays to the
 device, adding to gradients of an earlier step, and in the simulator every NumPy operator. There, device "simulator",

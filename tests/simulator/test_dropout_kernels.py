@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from sccengine import reference
+from sccengine.kernels.cpu import dropout as on_cpu
 from sccengine.kernels.cuda import dropout
 
 KEY = np.array([77], np.uint64)
@@ -27,10 +28,13 @@ def test_the_threshold_is_exact(step):
     assert (y[element] != 0) == (step <= 0)
 
 
-def test_certain_loss():
-    y = np.full(5, np.nan, np.float32)
-    dropout.apply(np.ones(5, np.float32), y, 1.0, KEY)
-    np.testing.assert_array_equal(y, 0)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_cpu_has_the_same_bits(dtype):
+    x = np.random.default_rng(0).standard_normal(40).astype(dtype)
+    y, want = np.empty_like(x), np.empty_like(x)
+    dropout.apply(x, y, 0.3, KEY)
+    on_cpu.apply(x, want, 0.3, KEY)
+    np.testing.assert_array_equal(y, want)
 
 
 @pytest.mark.parametrize("key", [0, 1, 2**63, 2**64 - 1])

@@ -34,14 +34,14 @@ def random_bits(key, i):
 def apply_v1(
     x,  # (M,)
     y,  # (M,)
-    kept_share,  # 1 - p
+    scale,  # 1 / (1 - p)
     threshold,  # ceil(p * 2**24)
     key,  # (1,) uint64
     M,
 ):
     i = thread_index()
     if i < M:
-        y[i] = x[i] / kept_share if random_bits(key[0], i) >= threshold else y.dtype.type(0)
+        y[i] = x[i] * scale if random_bits(key[0], i) >= threshold else y.dtype.type(0)
 
 
 def apply(x, y, probability, key):
@@ -50,7 +50,7 @@ def apply(x, y, probability, key):
         # uint64 wraps around in silence on a GPU; NumPy's scalars warn.
         warnings.filterwarnings("ignore", "overflow encountered", RuntimeWarning, re.escape(__name__))
     threshold = math.ceil(probability * 2**24)
-    elements(apply_v1, y.size, x, y, 1.0 - probability, threshold, key, y.size)
+    elements(apply_v1, y.size, x, y, 1.0 / (1.0 - probability), threshold, key, y.size)
 
 
 COMPILE = [

@@ -50,5 +50,5 @@ def append(logits, labels, loss, record):
 
 
 COMPILE = [
-    (append_v1, "FLFDii"),
+    launch.Build(append_v1, "FLFDii"),
 ]
