@@ -139,7 +139,7 @@ def backward_weight_v1(
 
 def forward(x, weight, bias, y, stride, padding, groups):
     """y (O, HO, WO, N) from x (C, H, W, N), weight (O, C/G, KH, KW) and bias (O,) or None."""
-    if x.dtype == np.float32:
+    if _implicit(x, weight, padding):
         return conv2d_implicit.forward(x, weight, bias, y, stride, padding, groups)
     sizes = _sizes(x, weight, y, stride, padding, groups)
     launch.elements(forward_v1, y.size, x, weight, bias, y, bias is not None, *sizes)
@@ -147,17 +147,22 @@ def forward(x, weight, bias, y, stride, padding, groups):
 
 def backward_input(dy, weight, dx, stride, padding, groups):
     """dx (C, H, W, N) from dy (O, HO, WO, N) and weight (O, C/G, KH, KW)."""
-    if dy.dtype == np.float32:
+    if _implicit(dy, weight, padding):
         return conv2d_implicit.backward_input(dy, weight, dx, stride, padding, groups)
     launch.elements(backward_input_v1, dx.size, dy, weight, dx, *_sizes(dx, weight, dy, stride, padding, groups))
 
 
 def backward_weight(dy, x, dweight, stride, padding, groups):
     """dweight (O, C/G, KH, KW) from dy (O, HO, WO, N) and x (C, H, W, N)."""
-    if x.dtype == np.float32:
+    if _implicit(x, dweight, padding):
         return conv2d_band.backward_weight(dy, x, dweight, stride, padding, groups)
     sizes = _sizes(x, dweight, dy, stride, padding, groups)
     launch.blocks(backward_weight_v1, dweight.size, THREADS, dy, x, dweight, *sizes)
+
+
+def _implicit(image, weight, padding):
+    """Whether version 2 serves: float32, and taps less than 2**15 pixels away, which is as far as its table goes."""
+    return image.dtype == np.float32 and max(*weight.shape[2:], *padding) < 2**15
 
 
 def _sizes(x, weight, y, stride, padding, groups):

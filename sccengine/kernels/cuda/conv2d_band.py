@@ -8,7 +8,8 @@ and the same k, so it knows their channels and taps beforehand; what moves is m:
 once for all rows. LANES = 4: four images of one pixel (N % 4 == 0); LANES = 1: up to four pixels.
 
 The sum is long and dweight small, so m is cut into spans, as many as keep the machine busy; a second kernel adds them
-in order. Floor on an H200: 2 * O * C/G * KH*KW * M / 67 TFLOP/s.
+in order. Floor on an H200: 2 * O * C/G * KH*KW * M / 67 TFLOP/s. Of the instructions of the loop over slabs (compute
+capability 9.0) 79 % are multiply-adds with 128 x 128 a tile, 68 % with 64 x 64; with LANES = 1 they are 62 and 47 %.
 """
 
 import numpy as np
