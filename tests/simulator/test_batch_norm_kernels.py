@@ -6,18 +6,9 @@ import pytest
 from sccengine.gradcheck import assert_close
 from sccengine.kernels.cpu import batch_norm as cpu
 from sccengine.kernels.cuda import batch_norm, row_pieces
+from tests.simulator.placement import PLACES
 
 EPS = 1e-5
-
-
-def misaligned(array):
-    """A copy that begins 4 or 8 bytes after a multiple of 16: such arrays take the v1 kernels."""
-    memory = np.empty(array.size + 8, array.dtype)
-    skipped = (-memory.ctypes.data // memory.itemsize) % (16 // memory.itemsize) + 1
-    copy = memory[skipped : skipped + array.size].reshape(array.shape)
-    copy[...] = array
-    assert copy.ctypes.data % 16
-    return copy
 
 
 def train(kernels, x, residual=None, weight=None, bias=None, running=(None, None, None), momentum=0.1, relu=False):
@@ -30,11 +21,7 @@ def train(kernels, x, residual=None, weight=None, bias=None, running=(None, None
     return y, mean, var
 
 
-def as_given(array):
-    return array
-
-
-@pytest.mark.parametrize("place", [as_given, misaligned])
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("mean, deviation", [(1e4, 1.0), (1e6, 1.0), (-3e-3, 1e-6)])
 @pytest.mark.parametrize("length", [2, 7, 16, 1203])
 def test_statistics_of_a_large_mean(length, mean, deviation, place):
@@ -48,7 +35,7 @@ def test_statistics_of_a_large_mean(length, mean, deviation, place):
     np.testing.assert_allclose(y, (exact - centre[:, None]) / np.sqrt(variance + EPS)[:, None], atol=2e-5)
 
 
-@pytest.mark.parametrize("place", [as_given, misaligned])
+@pytest.mark.parametrize("place", PLACES)
 def test_a_first_element_far_from_all_others_costs_few_digits(place):
     x = (1e4 + np.random.default_rng(0).standard_normal((1, 4000))).astype(np.float32)
     x[0, 0] = 0
@@ -72,7 +59,7 @@ SHAPES = [(1, 1), (3, 2), (2, 6), (1, 127), (3, 128), (5, 97), (9, 1), (2, 200)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("place", [as_given, misaligned])
+@pytest.mark.parametrize("place", PLACES)
 def test_all_launchers_agree_with_the_cpu(shape, place):
     random = np.random.default_rng(shape)
     x, residual, dy = (place(random.standard_normal(shape)) for _ in range(3))
@@ -114,7 +101,7 @@ def _run(kernels, x, residual, dy, weight, bias, relu, training):
     return result | ({"dresidual": dresidual} if kept is not None else {})
 
 
-@pytest.mark.parametrize("place", [as_given, misaligned])
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("length", [6, 100])
 def test_running_averages_are_of_all_batches(length, place):
     batches = np.zeros((), np.int64)

@@ -13,8 +13,8 @@ Sums of x and x**2 would cancel: in float32 nothing is left of the variance wher
 By 1 alone, an origin far from the mean (a corner of padding, a dead pixel) would bring the cancellation back; by 2 and
 3 alone, the mean would be rounded at each merge to the digits of |mean|. Together they keep both to a few roundings.
 
-Floor: 4 bytes read a float32 element. The 5 or so instructions an element take a fifth of that time on an H200 (4.8 TB/s
-against 132 * 128 lanes at 1.7 GHz).
+Floor: 4 bytes read a float32 element. The 5 or so instructions an element take a fifth of that time on an H200
+(4.8 TB/s against 132 * 128 lanes at 1.7 GHz).
 """
 
 from __future__ import annotations

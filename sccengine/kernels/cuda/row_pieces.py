@@ -13,6 +13,11 @@ together. How, depends on the shape alone, never on the device: the same sums in
 
 All arrays of a launch have the same shape, so one cut fits all. A row whose length is no multiple of 4 costs one
 scalar access for each of its ends, no more.
+
+Where every element is for itself, the whole array is one row of a four a thread:
+
+    elements(kernel, fours(count), ...)                     on the host
+    i, rest = four_or_rest(count)                           this thread's elements: 4, or the last 0 to 3
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda as numba_cuda
 
+from sccengine.kernels.cuda.indexing import thread_index
 from sccengine.kernels.cuda.launch import SIMULATED, divide_up
 from sccengine.kernels.cuda.launch import device_cuda as cuda
 
@@ -38,7 +44,7 @@ _MOST_ELEMENTS = 2**31 - 4 * MOST_THREADS
 
 
 def cut(rows, length):
-    """(pieces, span, threads): the pieces of a row, the elements of a piece (the last: or fewer), threads of a block."""
+    """(pieces, span, threads): pieces of a row, elements of a piece (the last may have fewer), threads of a block."""
     pieces = max(1, min(MOST_PIECES, divide_up(ENOUGH_BLOCKS, rows), length // LEAST_SPAN))
     span = 4 * divide_up(length, 4 * pieces)
     return divide_up(length, span), span, min(MOST_THREADS, 32 * divide_up(span, 128))
@@ -47,6 +53,11 @@ def cut(rows, length):
 def in_fours(*arrays):
     """Whether 128-bit accesses fit all the arrays (None: absent): they begin at multiples of 16 bytes."""
     return not any(array is not None and (_address(array) % 16 or array.size > _MOST_ELEMENTS) for array in arrays)
+
+
+def fours(count):
+    """How many threads take `count` elements, four each."""
+    return divide_up(count, 4)
 
 
 def _address(array):
@@ -79,3 +90,10 @@ def edge(first, last, start, stop):
     """The element outside start..stop that is this thread's, or `last` for none."""
     i = np.int32(first + cuda.threadIdx.x)
     return i if i < start else np.int32(min(last, np.int32(stop + (i - start))))
+
+
+@numba_cuda.jit(device=True)
+def four_or_rest(count):
+    """The first of this thread's elements, and how many they are: 4, or fewer at the end."""
+    i = np.int32(4 * min(thread_index(), (count + 3) >> 2))
+    return i, np.int32(max(0, min(4, np.int32(count - i))))
