@@ -104,23 +104,21 @@ class Shape(NamedTuple):
 
 
 # By the name of the variant. 64 rows: as many filters share a window in small layers, and four blocks fit into a
-# multiprocessor. 128 rows: x and W are read half as often, and each mma needs a quarter less of shared memory. The
-# simulator's threads are Python threads: one or two warps there.
-SHAPES = (
-    {
-        "tf32_64x128": Shape(32, 16, 32, 16, 16, False),
-        "tf32_128x128": Shape(32, 32, 16, 32, 16, False),
-        "bf16_64x128": Shape(16, 32, 16, 32, 16, True),
-        "bf16_128x128": Shape(16, 32, 16, 16, 32, True),
-    }
-    if launch.SIMULATED
-    else {
-        "tf32_64x128": Shape(64, 128, 64, 32, 16, False),
-        "tf32_128x128": Shape(128, 128, 64, 64, 16, False),
-        "bf16_64x128": Shape(64, 128, 64, 32, 16, True),
-        "bf16_128x128": Shape(128, 128, 64, 64, 32, True),
-    }
-)
+# multiprocessor. 128 rows: x and W are read half as often, and each mma needs a quarter less of shared memory.
+GPU_SHAPES = {
+    "tf32_64x128": Shape(64, 128, 64, 32, 16, False),
+    "tf32_128x128": Shape(128, 128, 64, 64, 16, False),
+    "bf16_64x128": Shape(64, 128, 64, 32, 16, True),
+    "bf16_128x128": Shape(128, 128, 64, 64, 32, True),
+}
+# The simulator's threads are Python threads: one or two warps there.
+SIMULATOR_SHAPES = {
+    "tf32_64x128": Shape(32, 16, 32, 16, 16, False),
+    "tf32_128x128": Shape(32, 32, 16, 32, 16, False),
+    "bf16_64x128": Shape(16, 32, 16, 32, 16, True),
+    "bf16_128x128": Shape(16, 32, 16, 16, 32, True),
+}
+SHAPES = SIMULATOR_SHAPES if launch.SIMULATED else GPU_SHAPES
 
 
 def _multiplication(shape):

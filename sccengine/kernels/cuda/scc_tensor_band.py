@@ -89,21 +89,19 @@ class Shape(NamedTuple):
 
 
 # By the name of the variant, as in scc_tensor.py.
-SHAPES = (
-    {
-        "tf32_64x128": Shape(16, 32, 16, 16, 16, False),
-        "tf32_128x128": Shape(32, 32, 16, 32, 16, False),
-        "bf16_64x128": Shape(32, 16, 32, 16, 16, True),
-        "bf16_128x128": Shape(16, 32, 16, 32, 32, True),
-    }
-    if launch.SIMULATED
-    else {
-        "tf32_64x128": Shape(64, 128, 64, 32, 32, False),
-        "tf32_128x128": Shape(128, 128, 64, 64, 32, False),
-        "bf16_64x128": Shape(64, 128, 64, 32, 32, True),
-        "bf16_128x128": Shape(128, 128, 64, 64, 32, True),
-    }
-)
+GPU_SHAPES = {
+    "tf32_64x128": Shape(64, 128, 64, 32, 32, False),
+    "tf32_128x128": Shape(128, 128, 64, 64, 32, False),
+    "bf16_64x128": Shape(64, 128, 64, 32, 32, True),
+    "bf16_128x128": Shape(128, 128, 64, 64, 32, True),
+}
+SIMULATOR_SHAPES = {
+    "tf32_64x128": Shape(16, 32, 16, 16, 16, False),
+    "tf32_128x128": Shape(32, 32, 16, 32, 16, False),
+    "bf16_64x128": Shape(32, 16, 32, 16, 16, True),
+    "bf16_128x128": Shape(16, 32, 16, 32, 32, True),
+}
+SHAPES = SIMULATOR_SHAPES if launch.SIMULATED else GPU_SHAPES
 
 
 def _multiplication(shape):
@@ -170,7 +168,7 @@ def pack_words(low, high):
     return pack_bf16(from_bits(low), from_bits(high))
 
 
-def _band(name, shape):
+def band_kernel(name, shape):
     """The kernel of one Shape."""
     tile, width, warp_rows, warp_columns, depth, _ = shape
     row_warps = tile // warp_rows
@@ -303,7 +301,7 @@ def _band(name, shape):
     return numba_cuda.jit(band)
 
 
-BAND = {name: _band(name, shape) for name, shape in SHAPES.items()}
+BAND = {name: band_kernel(name, shape) for name, shape in SHAPES.items()}
 
 
 @cache

@@ -1,0 +1,175 @@
+"""The contraction on tensor cores: long panels, odd rows, full-size tiles, infinities, and when it is chosen."""
+
+import numpy as np
+import pytest
+
+import sccengine
+import sccengine.functional as F
+from sccengine.autograd import Tensor
+from sccengine.gradcheck import TOLERANCES, assert_close
+from sccengine.kernels.cuda import launch, scc, scc_tensor, scc_tensor_band
+from sccengine.windows import ChannelWindows
+
+ROUNDING = {name: "bf16" if shape.bf16 else "tf32" for name, shape in scc_tensor.SHAPES.items()}
+# C, O, cg, co, M, ReLU: panels of one slab and of more than the ring has, tiles not full, rows aligned or not, spans
+PROBLEMS = [
+    (70, 37, 1, 0.5, 20, False),
+    (40, 33, 8, 0.25, 37, True),
+    (48, 20, 2, 0.5, 130, False),
+    (64, 9, 4, 0.6, 41, True),
+    (7, 40, 1, 0.9, 1, False),
+]
+
+
+def operands(windows, columns, seed=0):
+    """x (C, M), weight (O, K), bias (O,) and dy (O, M)."""
+    random = np.random.default_rng(seed)
+    C, O, K = windows.in_channels, windows.out_channels, windows.width
+    return [random.standard_normal(size).astype(np.float32) for size in ((C, columns), (O, K), (O,), (O, columns))]
+
+
+def scattered(weight, windows):
+    """weight (O, K) as a float64 matrix (O, C)."""
+    matrix = np.zeros((windows.out_channels, windows.in_channels))
+    matrix[np.arange(windows.out_channels)[:, None], windows.channels()] = weight
+    return matrix
+
+
+def run(windows, variant, x, weight, bias, dy, relu=False):
+    """y, dx and dweight; NaN where nothing was written."""
+    y, dx, dweight = np.full_like(dy, np.nan), np.full_like(x, np.nan), np.full_like(weight, np.nan)
+    scc_tensor.forward(x, weight, bias, y, windows, relu, variant)
+    scc_tensor.backward_input(dy, weight, dx, windows, variant)
+    scc_tensor_band.backward_weight(dy, x, dweight, windows, variant)
+    return y, dx, dweight
+
+
+def expected(windows, x, weight, bias, dy, relu=False):
+    matrix = scattered(weight, windows)
+    y = matrix @ x + bias[:, None]
+    dweight = np.take_along_axis(dy.astype(np.float64) @ x.T, windows.channels().astype(np.int64), axis=1)
+    return np.maximum(y, 0) if relu else y, matrix.T @ dy, dweight
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("variant", scc_tensor.SHAPES)
+def test_values_and_equal_bits_of_two_runs(variant, problem):
+    *settings, columns, relu = problem
+    windows = ChannelWindows.sliding(*settings)
+    inputs = operands(windows, columns)
+    got, again = (run(windows, variant, *inputs, relu) for _ in range(2))
+    for name, first, second, want in zip(("y", "dx", "dweight"), got, again, expected(windows, *inputs, relu)):
+        assert_close(name, first, want, ROUNDING[variant])
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [132, 131])
+@pytest.mark.parametrize("variant", scc_tensor.GPU_SHAPES)
+def test_the_tiles_of_a_gpu(variant, columns, monkeypatch):
+    for module, make, kernels in (
+        (scc_tensor, scc_tensor.contraction, scc_tensor.CONTRACT),
+        (scc_tensor_band, scc_tensor_band.band_kernel, scc_tensor_band.BAND),
+    ):
+        shape = module.GPU_SHAPES[variant]
+        monkeypatch.setitem(module.SHAPES, variant, shape)
+        monkeypatch.setitem(kernels, variant, make(variant, shape))
+    scc_tensor_band.spans_of.cache_clear()
+    windows = ChannelWindows.sliding(66, 66, 1, 0.5)
+    inputs = operands(windows, columns)
+    for name, got, want in zip(("y", "dx", "dweight"), run(windows, variant, *inputs), expected(windows, *inputs)):
+        assert_close(name, got, want, ROUNDING[variant])
+    scc_tensor_band.spans_of.cache_clear()
+
+
+@pytest.mark.parametrize("variant", scc_tensor.SHAPES)
+def test_rows_that_do_not_begin_at_16_bytes(variant):
+    windows = ChannelWindows.sliding(8, 6, 2, 0.5)
+    x, weight, bias, dy = operands(windows, 12)
+    shifted = [np.empty(each.size + 1, np.float32)[1:].reshape(each.shape) for each in (x, dy)]
+    shifted[0][:], shifted[1][:] = x, dy
+    for got, want in zip(
+        run(windows, variant, shifted[0], weight, bias, shifted[1]), run(windows, variant, x, weight, bias, dy)
+    ):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in matmul:RuntimeWarning")
+@pytest.mark.parametrize("variant", scc_tensor.SHAPES)
+def test_nan_and_infinities_come_through(variant):
+    windows = ChannelWindows.dense(4, 3)
+    x, weight, bias, dy = operands(windows, 8)
+    weight[:] = np.abs(weight)
+    x[1, 2], x[2, 5], x[3, 6] = np.nan, np.inf, -np.inf
+    for relu in (False, True):
+        y = run(windows, variant, x, weight, bias, dy, relu)[0]
+        assert np.isnan(y[:, 2]).all()
+        assert (y[:, 5] == np.inf).all()
+        assert (y[:, 6] == (0 if relu else -np.inf)).all()
+        assert np.isfinite(np.delete(y, [2, 5, 6], axis=1)).all()
+
+
+@pytest.fixture
+def precision():
+    yield sccengine.set_matmul_precision
+    sccengine.set_matmul_precision("highest")
+
+
+def layer(dtype=np.float32, between=lambda: None):
+    """y, dx, dweight of one sliding-channel convolution; `between` is called after its forward."""
+    random = np.random.default_rng(1)
+    x, weight = random.standard_normal((2, 8, 2, 3)).astype(dtype), random.standard_normal((6, 4)).astype(dtype)
+    x, weight = (Tensor(each, requires_grad=True, device="simulator") for each in (x, weight))
+    y = F.scc(x, weight, groups=2, overlap=0.5)
+    between()
+    y.backward(Tensor(random.standard_normal(y.shape).astype(dtype), device="simulator"))
+    return y.numpy(), x.grad.numpy(), weight.grad.numpy()
+
+
+@pytest.mark.parametrize("setting, rounding", [("high", "tf32"), ("medium", "bf16")])
+def test_the_precision_set_at_forward_decides_for_the_node(setting, rounding, precision):
+    full = layer()
+    precision(setting)
+    rounded = layer()
+    kept = layer(between=lambda: precision("highest"))
+    back = layer()
+    for name, want, got, same, again in zip(("y", "dx", "dweight"), full, rounded, kept, back):
+        error = np.abs(got - want).max() / np.abs(want).max()
+        assert TOLERANCES["float32"].relative < error < TOLERANCES[rounding].relative, f"{name}: {error:.1e}"
+        np.testing.assert_array_equal(got, same)
+        np.testing.assert_array_equal(want, again)
+
+
+def test_float64_is_left_alone(precision):
+    full = layer(np.float64)
+    precision("medium")
+    for got, want in zip(layer(np.float64), full):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_gpu_without_tensor_cores_for_it_computes_in_full_precision(monkeypatch, precision):
+    full = layer()
+    monkeypatch.setattr(launch, "capability", lambda like: (7, 5))
+    precision("high")
+    for got, want in zip(layer(), full):
+        np.testing.assert_array_equal(got, want)
+    x, weight = (Tensor(np.ones(shape, np.float32), device="simulator") for shape in ((1, 8, 1, 1), (6, 4)))
+    with pytest.raises(
+        RuntimeError, match=r"scc: variant 'tf32_64x128' needs compute capability 8\.0 or higher, .* 7\.5"
+    ):
+        F.scc(x, weight, groups=2, overlap=0.5, variant="tf32_64x128")
+
+
+def test_a_rounding_variant_takes_float32_only():
+    x, weight = (Tensor(np.ones(shape), device="simulator") for shape in ((1, 8, 1, 1), (6, 4)))
+    with pytest.raises(ValueError, match="variant 'bf16_64x128' computes in float32, the input is float64"):
+        F.scc(x, weight, groups=2, overlap=0.5, variant="bf16_64x128")
+
+
+def test_what_is_chosen_rounds_as_far_as_allowed_and_no_farther():
+    windows = ChannelWindows.sliding(64, 64, 2, 0.5)
+    like = np.zeros((64, 256), np.float32)
+    for purpose in ("forward", "backward_input", "backward_weight"):
+        for allowed in ("highest", "high", "medium"):
+            assert scc.VARIANTS[scc.choose(purpose, windows, like, allowed)].precision == allowed
+        assert scc.choose(purpose, windows, like.astype(np.float64), "high") == scc.DEFAULT
