@@ -39,6 +39,11 @@ class SimulatorArray(np.ndarray):
         _only_kernels("array.copy()")
         return super().copy(order)
 
+    def astype(self, dtype, *settings, copy=True, **more):
+        if copy or dtype != self.dtype:
+            _only_kernels("array.astype()")
+        return super().astype(dtype, *settings, copy=copy, **more)
+
 
 def _only_kernels(operation):
     if current_capture() is not None:

@@ -207,6 +207,7 @@ READS = {
     "NumPy operator": (lambda y: y.array * 2, r"numpy\.multiply on an array of device 'simulator' is no launch"),
     "assignment": (lambda y: y.array.__setitem__(0, 1), r"array\[\.\.\.\] = value on an array"),
     "copy": (lambda y: y.array.copy(), r"array\.copy\(\) on an array"),
+    "conversion": (lambda y: y.array.astype(np.float64), r"array\.astype\(\) on an array"),
     "CPU work": (lambda y: F.relu(Tensor(np.ones((1, 1), np.float32))), "computes with an array .* on the CPU"),
     "nesting": (lambda y: _warm(y), "cannot be called inside another step"),
 }
