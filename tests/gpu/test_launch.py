@@ -38,7 +38,7 @@ def test_results_of_deterministic_variants_have_the_same_bits_every_time(cupy):
     x, dy = (cupy.asarray(random.standard_normal((rows, 20_000)).astype(np.float32)) for rows in (24, 40))
     weight = cupy.asarray(random.standard_normal((40, 12)).astype(np.float32))
     for name, variant in scc.VARIANTS.items():
-        if not variant.deterministic:
+        if not variant.deterministic or scc.problem(name, x):
             continue
         seen = set()
         for _ in range(3):
