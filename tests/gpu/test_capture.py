@@ -9,6 +9,7 @@ import sccengine as scc
 import sccengine.functional as F
 from sccengine import backend, models, nn
 from sccengine.autograd import Tensor
+from sccengine.kernels.cuda import launch
 from tests.captured_steps import CLASSES, SHAPE, Run, assert_equal_to_the_bit, batch
 from tests.training_run import assert_same_weights, rows_without_seconds, trainer
 
@@ -170,6 +171,21 @@ def test_a_failed_capture_leaves_streams_and_numbers_usable(cupy, read, message)
     for _ in range(3):
         captured(x)
     assert captured.captured
+
+
+def test_a_step_that_does_something_new_when_it_is_captured_uploads_no_table(cupy):
+    calls = []
+
+    def step(x):
+        calls.append(1)
+        return launch.table(np.arange(7_000 + len(calls)), x.array)
+
+    x = np.ones((1, 1), np.float32)
+    captured = scc.capture_step(step, x, device=DEVICE)
+    captured(x)
+    with pytest.raises(RuntimeError, match="needs a table that its first, eager call did not upload"):
+        captured(x)
+    assert launch.table(np.arange(7_002), cupy.zeros(1)).get().tolist() == list(range(7_002))
 
 
 def test_other_inputs_and_moved_parameters_are_named():
