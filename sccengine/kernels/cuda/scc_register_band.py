@@ -7,8 +7,10 @@ rows of the panel of channels that they read, over one span of m, and stores the
 shared memory a slab is turned over, [m, row], so that the product is that of scc_register_tiles.py; rows lie tile + 4
 apart there, which puts the 16 rows x 2 vectors that a warp turns over at once into 32 different banks.
 
-The sum over m is long and the band small, so m is cut into spans, a number that depends on the problem only: about four
-warps for each of 132 multiprocessors. The spans' bands are added in order by a second kernel (scc_register_sums.py).
+A warp none of whose entries lies inside the windows only helps to load.
+
+The sum over m is long and the band small, so m is cut into spans, a number that depends on the problem only. The spans'
+bands are added in order by a second kernel (scc_register_sums.py).
 
 Floor on an H200: the larger of 2 O K M / 67 TFLOP/s and 4 (C + O) M bytes / 4.8 TB/s; the bands move 8 spans O K bytes
 beside it, through the second-level cache.
@@ -28,9 +30,9 @@ from sccengine.kernels.cuda.scc_register_shape import (
     LANE_ROWS,
     LANES,
     ROW_STEP,
-    WANTED_THREADS,
     Shape,
     column_in_warp,
+    done_of,
     multiplication,
     row_in_warp,
     rows_aligned,
@@ -51,6 +53,8 @@ WIDE, NARROW = (
 SHAPES = {"register_tiles_128x128": WIDE, "register_tiles_64x128": NARROW, "register_tiles_32x128": NARROW}
 # Instructions that a multiply-add costs, itself and its share of the rest of the loop, in the machine code for 9.0.
 INSTRUCTIONS = {WIDE: 1.2, NARROW: 1.37}
+# Blocks that a launch should have, if the problem has them: 16 warps for each of 132 multiprocessors.
+WANTED_BLOCKS = {WIDE: 2 * 132, NARROW: 4 * 132}
 # A span has at least so many columns.
 LEAST_SPAN = 16 if launch.SIMULATED else 256
 
@@ -93,6 +97,7 @@ def _band(shape):
         panel,  # channels
         first,  # (tiles,): a tile's filters read panel[first : first + length]
         length,  # (tiles,)
+        busy,  # (tiles, blocks of columns): bit w where warp w has entries inside the windows
         sums,  # (spans, O, K)
         vectors,  # whether rows of dy and x can be read 16 bytes at a time
         span,  # columns that one block adds up: a multiple of `depth`
@@ -132,6 +137,7 @@ def _band(shape):
         row = int32(int32(uint32(warp) // uint32(warp_columns)) * warp_height + row_in_warp(thread))
         column = int32(int32(uint32(warp) % uint32(warp_columns)) * warp_width + column_in_warp(thread))
 
+        works = load(busy, int32(t * cuda.gridDim.x + cuda.blockIdx.x)) >> warp & 1
         m = int32(int32(cuda.blockIdx.z) * span)
         end = int32(min(int32(M), int32(m + span)))
         slabs = int32(uint32(end - m + (depth - 1)) // uint32(depth))
@@ -149,7 +155,7 @@ def _band(shape):
                     for v in range(right_rows):
                         fetch_vector(right_values, v * passes + q, x, right_at[v], here, end, vectors)
                 m = int32(m + depth)
-            if step >= 0:
+            if works and step >= 0:
                 multiply(shared, int32(side + row), int32(side + left_size + column), total)
             if fetch:
                 other = int32(stage - side)
@@ -191,18 +197,35 @@ def spans_of(windows, shape, columns):
     """How many spans of how many columns: enough for the machine, but none that is hardly worth its band."""
     tiles = windows.tiles(shape.tile)
     blocks = tiles.count * launch.divide_up(int(tiles.length.max()), shape.columns)
-    spans = min(WANTED_THREADS // (blocks * shape.threads), columns // LEAST_SPAN)
+    spans = min(WANTED_BLOCKS[shape] // blocks, columns // LEAST_SPAN)
     span = launch.divide_up(launch.divide_up(columns, max(1, spans)), shape.depth) * shape.depth
     return launch.divide_up(columns, span), span
 
 
-def work(windows, variant, columns):
-    """Instructions for multiply-adds, those with zeros included, over the part of the machine that works on them."""
-    shape = SHAPES[variant]
+@cache
+def busy_of(windows, shape):
+    """int32 (tiles, blocks of columns): bit w where warp w of a block has entries inside the windows."""
     tiles = windows.tiles(shape.tile)
-    blocks = int(np.ceil(tiles.length / shape.columns).sum())
-    threads = blocks * spans_of(windows, shape, columns)[0] * shape.threads
-    return blocks * shape.tile * shape.columns * INSTRUCTIONS[shape] / min(1, threads / WANTED_THREADS)
+    mask = windows.mask()
+    blocks = launch.divide_up(int(tiles.length.max()), shape.columns)
+    bits = (1 << np.arange(shape.warp_rows * shape.warp_columns)).reshape(shape.warp_rows, shape.warp_columns)
+    busy = np.zeros((tiles.count, blocks), np.int32)
+    for t, (rows, first, length) in enumerate(zip(tiles.rows, tiles.first, tiles.length)):
+        inside = np.zeros((shape.tile, blocks * shape.columns), bool)
+        inside[:, :length] = mask[rows[:, None], tiles.panel[first : first + length]] & (rows >= 0)[:, None]
+        inside = inside.reshape(shape.warp_rows, shape.strip, blocks, shape.warp_columns, -1).any(axis=(1, 4))
+        busy[t] = (inside * bits[:, None, :]).sum(axis=(0, 2))
+    return busy
+
+
+def work(windows, variant, columns):
+    """Instructions for multiply-adds, needless ones included, over the part of the machine that works on them."""
+    shape = SHAPES[variant]
+    blocks = int(np.ceil(windows.tiles(shape.tile).length / shape.columns).sum())
+    warps = shape.warp_rows * shape.warp_columns
+    done = done_of(busy_of(windows, shape), blocks, warps) * shape.tile * shape.columns / warps
+    launched = blocks * spans_of(windows, shape, columns)[0]
+    return done * columns * INSTRUCTIONS[shape] / min(1, launched / WANTED_BLOCKS[shape])
 
 
 def backward_weight(dy, x, dweight, windows, variant):
@@ -213,7 +236,7 @@ def backward_weight(dy, x, dweight, windows, variant):
     spans, span = spans_of(windows, shape, columns)
     # empty_like is NumPy's or CuPy's, after the array it is given.
     sums = dweight if spans == 1 else np.empty_like(dweight, shape=(spans, *dweight.shape))
-    tables = windows.starts, tiles.rows, tiles.panel, tiles.first, tiles.length
+    tables = windows.starts, tiles.rows, tiles.panel, tiles.first, tiles.length, busy_of(windows, shape)
     launch.blocks(
         BAND[shape],
         (launch.divide_up(int(tiles.length.max()), shape.columns), tiles.count, spans),
@@ -236,7 +259,7 @@ def backward_weight(dy, x, dweight, windows, variant):
 COMPILE = [
     launch.Build(
         kernel,
-        "FFIIIIIFiiiiii",
+        "FFIIIIIIFiiiiii",
         dtypes=("float32",),
         instructions=("FFMA", "LDS.128", "LDG.E.128", "STS"),
         registers=128,

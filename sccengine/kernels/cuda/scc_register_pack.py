@@ -58,6 +58,20 @@ def reads_of(windows, transposed, tile, depth):
     return np.concatenate([np.where(sources < 0, sources[:, :1], sources), sources[-1:, :1].repeat(depth, axis=1)])
 
 
+@lru_cache(maxsize=1024)
+def busy_of(windows, transposed, tile, depth, strip):
+    """int32 (slabs + 1,): bit s where rows s * strip to (s + 1) * strip of the tile have weights in the slab."""
+    panels = panels_of(windows, transposed, tile, depth)
+    mask = windows.mask().T if transposed else windows.mask()
+    bits = 1 << np.arange(tile // strip)
+    busy = []
+    for rows, begin, end in zip(panels.rows, panels.begin, panels.begin[1:]):
+        sources = panels.sources[begin:end].ravel()
+        joined = mask[rows[:, None], sources] & (rows >= 0)[:, None] & (sources >= 0)
+        busy.append(bits @ joined.reshape(tile // strip, strip, -1, depth).any(axis=(1, 3)))
+    return np.concatenate([*busy, [0]]).astype(np.int32)
+
+
 def pack(weight, windows, transposed, tile, depth):
     """The packed weights (slabs, depth, tile) of weight (O, K), as `panels_of` cuts them."""
     panels = panels_of(windows, transposed, tile, depth)

@@ -54,6 +54,11 @@ class Shape(NamedTuple):
         return self.warp_rows * LANE_ROWS * self.thread_rows
 
     @property
+    def strip(self):
+        """Rows of one warp."""
+        return LANE_ROWS * self.thread_rows
+
+    @property
     def columns(self):
         return self.warp_columns * LANE_COLUMNS * self.thread_columns
 
@@ -96,6 +101,15 @@ def multiplication(shape, left_pitch, right_pitch):
                     total[i, j] += a[i] * b[j]
 
     return multiply
+
+
+def done_of(busy, pieces, warps):
+    """What warps do of pieces * warps products if they skip those whose bits in `busy` (one number a piece) are 0.
+
+    Half of what is skipped counts as done, because warps wait for each other at the barriers.
+    """
+    working = sum(bin(bits).count("1") for bits in busy.ravel().tolist())
+    return (pieces * warps + working) / 2
 
 
 def rows_aligned(*arrays):

@@ -19,7 +19,7 @@ from sccengine.kernels.cuda.intrinsics import load, store
 float32 = types.float32
 int32 = types.int32
 
-ELEMENTS, GROUPS = (4, 2) if launch.SIMULATED else (32, 8)
+ELEMENTS, GROUPS = (4, 2) if launch.SIMULATED else (32, 16)
 THREADS = ELEMENTS * GROUPS
 
 

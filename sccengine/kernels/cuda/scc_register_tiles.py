@@ -13,7 +13,8 @@ ends: past the panel's end packed weights are zero, and rows and columns past th
 whose results nobody stores. Rows of the source are read 16 bytes at a time where every row starts at a multiple of 16
 bytes, else element by element to the same places: 6 instructions more a thread and vector.
 
-Which tile is best is a matter of zeros. Useful / done multiplications, O K / sum(tile * panel rows), of O = C filters:
+Which tile is best is a matter of zeros and loads. Useful / possible multiplications, O K / sum(tile * panel rows), of
+O = C filters:
 
     C     cg co         32 rows  64   128          C     cg co         32 rows  64   128
     128   2  0.5        1.00    0.67  0.50         512   2  0.5        1.00    1.00  1.00
@@ -21,9 +22,11 @@ Which tile is best is a matter of zeros. Useful / done multiplications, O K / su
     128   8  0.5        0.40    0.22  0.12         512   8  0.5        1.00    0.67  0.40
     256   4  0.5        1.00    0.67  0.40         512   4  0.25       1.00    0.80  0.57
 
-against loads that a wider tile saves: at full rate a multiprocessor asks the second-level cache for 20, 12 or 8 bytes a
-cycle (W and x), of some 24 that it can have. With few columns there are too few blocks for the machine; the panel is
-then cut into `splits` parts, whose partial results are added up in order by a second kernel (scc_register_sums.py).
+A warp has 32 rows of any tile and skips slabs in which they have no weights (`busy`), so what a wider tile does is what
+32 rows do; but its warps wait for each other at the barriers, and the others must come from other blocks. A wider tile
+loads less: at full rate a multiprocessor asks the second-level cache for 20, 12 or 8 bytes a cycle (W and x), of some
+24 that it can have. With few columns there are too few blocks for the machine; the panel is then cut into `splits`
+parts, whose partial results are added up in order by a second kernel (scc_register_sums.py).
 
 Floor on an H200: the larger of 2 O K M / 67 TFLOP/s and 4 (C + O) M bytes / 4.8 TB/s: with K = C / cg and O = C the
 multiplications are the larger from C = 56 cg on.
@@ -38,7 +41,7 @@ from numba.cuda import types
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.intrinsics import ALIGNMENT, load, load4, store, store4
 from sccengine.kernels.cuda.scc_pack import panels_of
-from sccengine.kernels.cuda.scc_register_pack import pack, reads_of
+from sccengine.kernels.cuda.scc_register_pack import busy_of, pack, reads_of
 from sccengine.kernels.cuda.scc_register_shape import (
     COLUMN_STEP,
     LANE_COLUMNS,
@@ -48,6 +51,7 @@ from sccengine.kernels.cuda.scc_register_shape import (
     WANTED_THREADS,
     Shape,
     column_in_warp,
+    done_of,
     multiplication,
     row_in_warp,
     rows_aligned,
@@ -100,6 +104,7 @@ def _contraction(shape):
         source,  # (S, M)
         packed,  # (slabs, depth, tile)
         reads,  # (slabs + 1, depth): the rows of source that a slab reads
+        busy,  # (slabs + 1,): bit s where strip s of the tile, a warp's rows, has weights in a slab
         begin,  # (tiles + 1,): tile t has the slabs begin[t] to begin[t + 1]
         rows,  # (tiles, tile): the rows of result that a tile makes, -1 where it is not full
         bias,  # (R,), read only if has_bias
@@ -143,19 +148,26 @@ def _contraction(shape):
 
         # Where this thread's rows and columns begin in shared memory, and where it puts what it brings.
         warp = int32(uint32(thread) // uint32(LANES))
-        row = int32(int32(uint32(warp) // uint32(warp_columns)) * warp_height + row_in_warp(thread))
+        strip = int32(uint32(warp) // uint32(warp_columns))
+        row = int32(strip * warp_height + row_in_warp(thread))
         column_of_thread = int32(int32(uint32(warp) % uint32(warp_columns)) * warp_width + column_in_warp(thread))
         to = int32(4 * thread)
 
         for v in range(right_vectors):
             there[v] = load(reads, reads_at + v * row_stride)
         slabs = int32(end - slab)
+        slab = int32(here + slab)
+        works = int32(0)
+        coming = int32(0)
+        bit = int32(1 << strip)
         step = int32(-1)
         while step < slabs:
             # Slab `step` stands in one half of shared memory and is multiplied; slab `step + 1` comes to the other.
             side = int32((step & 1) * stage)
             fetch = int32(step + 1) < slabs
             if fetch:
+                coming = load(busy, slab)
+                slab = int32(slab + 1)
                 for v in range(left_vectors):
                     weights[v, 0], weights[v, 1], weights[v, 2], weights[v, 3] = load4(
                         packed, packed_at + v * 4 * threads
@@ -171,9 +183,10 @@ def _contraction(shape):
                 reads_at = int32(reads_at + depth)
                 for v in range(right_vectors):
                     there[v] = load(reads, reads_at + v * row_stride)
-            if step >= 0:
+            if int32(works & bit) != 0:
                 multiply(shared, int32(side + row), int32(side + left_size + column_of_thread), total)
             if fetch:
+                works = coming
                 other = int32(stage - side + to)
                 for v in range(left_vectors):
                     at = other + v * 4 * threads
@@ -241,14 +254,15 @@ def splits_of(windows, transposed, variant, columns):
 
 
 def work(windows, transposed, variant, columns):
-    """Instructions for multiply-adds, those with zeros included, over the part of the machine that works on them."""
+    """Instructions for multiply-adds, needless ones included, over the part of the machine that works on them."""
     shape = SHAPES[variant]
     panels = panels_of(windows, transposed, shape.tile, shape.depth)
     strips = launch.divide_up(columns, shape.columns)
     splits = splits_of(windows, transposed, variant, columns)
     threads = len(panels.rows) * splits * strips * shape.threads
-    done = len(panels.sources) * shape.depth * shape.tile * strips * shape.columns
-    return done * INSTRUCTIONS[variant] / min(1, threads / WANTED_THREADS)
+    busy = busy_of(windows, transposed, shape.tile, shape.depth, shape.strip)
+    done = done_of(busy, len(panels.sources), shape.tile // shape.strip) * shape.depth * shape.strip
+    return done * strips * shape.columns * INSTRUCTIONS[variant] / min(1, threads / WANTED_THREADS)
 
 
 def _contract(source, weight, bias, result, windows, relu, variant, transposed):
@@ -261,7 +275,8 @@ def _contract(source, weight, bias, result, windows, relu, variant, transposed):
     # empty_like is NumPy's or CuPy's, after the array it is given.
     sums = result if splits == 1 else np.empty_like(result, shape=(splits, rows, columns))
     reads = reads_of(windows, transposed, shape.tile, shape.depth)
-    tables = [launch.table(each, source) for each in (reads, panels.begin, panels.rows)]
+    busy = busy_of(windows, transposed, shape.tile, shape.depth, shape.strip)
+    tables = [launch.table(each, source) for each in (reads, busy, panels.begin, panels.rows)]
     launch.blocks(
         CONTRACT[variant],
         tiles * splits * launch.divide_up(columns, shape.columns),
@@ -286,7 +301,7 @@ def _contract(source, weight, bias, result, windows, relu, variant, transposed):
 COMPILE = [
     launch.Build(
         kernel,
-        "FFIIIFFiiiiiii",
+        "FFIIIIFFiiiiiii",
         dtypes=("float32",),
         instructions=("FFMA", "LDS.128", "LDG.E.128", "STS.128", "STG.E.128"),
         # Two blocks of 256 threads on a multiprocessor, or four of 128; of 64 threads, seven with 144.
