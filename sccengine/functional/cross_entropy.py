@@ -2,6 +2,8 @@
 
 loss = -1/N sum_n sum_o target[n, o] * log softmax(logits[n])[o]
 target = (1 - s) * onehot(label) + s / O            dlogits = (softmax(logits) - target) / N
+
+Forward computes dlogits along with the loss, in one launch on a GPU; backward multiplies it by the loss's gradient.
 """
 
 from __future__ import annotations
@@ -9,7 +11,17 @@ from __future__ import annotations
 import numpy as np
 
 from sccengine.autograd import Function, Tensor
-from sccengine.backend import contiguous, device_of, empty, from_rows, is_device_array, kernels_for, rows, to_device
+from sccengine.backend import (
+    SimulatorArray,
+    contiguous,
+    device_of,
+    empty,
+    from_rows,
+    is_device_array,
+    kernels_for,
+    rows,
+    to_device,
+)
 from sccengine.functional import checks
 
 
@@ -20,46 +32,42 @@ class CrossEntropyFunction(Function):
 
     def forward(self, logits):
         checks.rank("cross_entropy", logits, ("N", "O"))
-        self.labels = _checked_labels(self.labels, logits)
+        labels = _checked_labels(self.labels, logits)
         logits = rows(logits)
-        samples = logits.shape[1]
-        probabilities = empty(logits.shape, like=logits)
-        losses = empty((1, samples), like=logits)
-        total = empty((1,), like=logits)
-        kernels = kernels_for(logits)
-        kernels.cross_entropy.forward(logits, self.labels, probabilities, losses.reshape(-1), self.label_smoothing)
-        kernels.rows.sum_rows(losses, total)
-        total /= samples
-        self.save(probabilities)
-        return total.reshape(())
+        loss = empty((1,), like=logits)
+        dlogits = empty(logits.shape, like=logits) if self.needs_gradient[0] else None
+        kernels_for(logits).cross_entropy.forward(logits, labels, loss, dlogits, self.label_smoothing)
+        self.save(dlogits)
+        return loss.reshape(())
 
     def backward(self, dy):
-        (probabilities,) = self.saved
-        dlogits = empty(probabilities.shape, like=probabilities)
-        scale = 1.0 / probabilities.shape[1]
-        kernels_for(dlogits).cross_entropy.backward(probabilities, self.labels, scale, dlogits, self.label_smoothing)
-        # Multiplied as an array: reading dy as a float would wait for the device.
-        dlogits *= dy
+        (dlogits,) = self.saved
+        # In place: nobody else knows it. By a kernel: reading dy as a float would wait for the device.
+        kernels_for(dlogits).cross_entropy.backward(dlogits, dy.reshape(1), dlogits)
         return (from_rows(dlogits),)
 
 
 def _checked_labels(labels, logits):
-    """The labels as int64 on the device of the logits (N, O); range checks of labels on a GPU wait for it."""
+    """The labels as int64 on the device of the logits (N, O), their range checked where they are in host memory."""
     samples, classes = logits.shape
     labels = labels.array if isinstance(labels, Tensor) else labels
-    labels = labels if is_device_array(labels) else np.asarray(labels)
+    if not isinstance(labels, SimulatorArray) and not is_device_array(labels):
+        labels = np.asarray(labels)
     if labels.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: labels must be integers (class numbers), got dtype {labels.dtype}")
     if labels.shape != (samples,):
         raise ValueError(
             f"cross_entropy: labels must have shape ({samples},) for logits of shape {logits.shape}, got {labels.shape}"
         )
-    bad = (labels < 0) | (labels >= classes)
-    if bad.any():
-        first = int(bad.argmax())
-        raise ValueError(
-            f"cross_entropy: labels must be at least 0 and below {classes}, got {int(labels[first])} at index {first}"
-        )
+    if device_of(logits) == "cpu" or device_of(labels) == "cpu":
+        labels = to_device(labels, "cpu")
+        bad = (labels < 0) | (labels >= classes)
+        if bad.any():
+            first = int(bad.argmax())
+            raise ValueError(
+                f"cross_entropy: labels must be at least 0 and below {classes}, got {int(labels[first])} "
+                f"at index {first}"
+            )
     return to_device(contiguous(labels.astype(np.int64, copy=False)), device_of(logits))
 
 
@@ -67,7 +75,8 @@ def cross_entropy(logits, labels, label_smoothing=0.0):
     """Mean cross-entropy, a scalar of shape ().
 
     logits (N, O); labels (N,) of ints in [0, O), an array, a list or a Tensor; label_smoothing in [0, 1). Labels of
-    wrong shape, kind or range are errors that name the first bad one.
+    wrong shape, kind or range are errors that name the first bad one. Labels already on a GPU are not read back, which
+    would wait for it: there one out of range makes the loss NaN.
     """
     label_smoothing = checks.fraction("cross_entropy", "label_smoothing", label_smoothing)
     return CrossEntropyFunction(labels, label_smoothing)(logits)

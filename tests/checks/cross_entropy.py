@@ -8,6 +8,7 @@ CASES = [
     {"samples": 5, "classes": 7, "label_smoothing": 0.0, "scale": 1, "small": True},
     {"samples": 4, "classes": 3, "label_smoothing": 0.1, "scale": 500, "small": True},
     {"samples": 1, "classes": 1, "label_smoothing": 0.5, "scale": 1, "small": True},
+    {"samples": 40, "classes": 9, "label_smoothing": 0.2, "scale": 1, "small": True},
     {"samples": 65, "classes": 100, "label_smoothing": 0.1, "scale": 3},
 ]
 

@@ -1,11 +1,14 @@
-"""Softmax cross-entropy with label smoothing s, one column of logits an image, O classes:
+"""Softmax cross-entropy with label smoothing s, one column of logits an image, O classes: mean loss and its gradient.
 
     p = softmax(logits)          target[o] = (1 - s) * [o == label] + s / O
     loss = -sum_o target[o] * log p[o] = log sum_o exp(l[o] - max) - sum_o target[o] * (l[o] - max)
-    dlogits = (p - target) * scale
+    mean over the N images:  dlogits = (p - target) / N
 
-The maximum is taken off before exp, so no finite logit overflows. Sums run in float64.
+The maximum is taken off before exp, so no finite logit overflows. Sums run in float64. A label outside [0, O) makes the
+loss NaN.
 """
+
+import math
 
 import numpy as np
 from numba import prange
@@ -21,10 +24,12 @@ def _column(
     logits,  # (O, N)
     label,
     n,
-    probabilities,  # (O, N)
+    dlogits,  # (O, N), written where wanted
+    wanted,
     label_smoothing,
 ):
-    classes = logits.shape[0]
+    """The loss of image n."""
+    classes, images = logits.shape
     top = logits[0, n]
     for o in range(1, classes):
         top = max(top, logits[o, n])
@@ -34,13 +39,22 @@ def _column(
         shifted = logits[o, n] - top
         mean += shifted
         power = np.exp(shifted)
-        probabilities[o, n] = power
         total += power
-    for o in range(classes):
-        probabilities[o, n] /= total
-    loss = np.log(total) - (1.0 - label_smoothing) * np.float64(logits[label, n] - top)
+        if wanted:
+            dlogits[o, n] = power
+    valid = 0 <= label < classes
+    elsewhere = label_smoothing / classes
+    right = 1.0 - label_smoothing
+    if wanted:
+        scale = 1.0 / images if valid else math.nan
+        for o in range(classes):
+            target = elsewhere + right if label == o else elsewhere
+            dlogits[o, n] = (dlogits[o, n] / total - target) * scale
+    if not valid:
+        return math.nan
+    loss = np.log(total) - right * np.float64(logits[label, n] - top)
     if label_smoothing > 0:
-        loss -= label_smoothing * mean / classes
+        loss -= elsewhere * mean
     return loss
 
 
@@ -48,53 +62,38 @@ def _column(
 def _forward(
     logits,  # (O, N)
     labels,  # (N,)
-    probabilities,  # (O, N)
-    losses,  # (N,)
+    losses,  # (N,), written
+    dlogits,  # (O, N), written where wanted
+    wanted,
     label_smoothing,
     parallel,
 ):
     if parallel:
         for n in prange(labels.size):
-            losses[n] = _column(logits, labels[n], np.int64(n), probabilities, label_smoothing)
+            losses[n] = _column(logits, labels[n], np.int64(n), dlogits, wanted, label_smoothing)
     else:
         for n in range(labels.size):
-            losses[n] = _column(logits, labels[n], n, probabilities, label_smoothing)
-
-
-@jit
-def _backward(
-    probabilities,  # (O, N)
-    labels,  # (N,)
-    scale,
-    dlogits,  # (O, N)
-    label_smoothing,
-):
-    classes = probabilities.shape[0]
-    factor = dlogits.dtype.type(scale)
-    elsewhere = dlogits.dtype.type(label_smoothing / classes)
-    right = dlogits.dtype.type(1.0 - label_smoothing)
-    for o in range(classes):
-        for n in range(labels.size):
-            target = elsewhere + right if labels[n] == o else elsewhere
-            dlogits[o, n] = (probabilities[o, n] - target) * factor
+            losses[n] = _column(logits, labels[n], n, dlogits, wanted, label_smoothing)
 
 
 def forward(
     logits,  # (O, N)
     labels,  # (N,) int64
-    probabilities,  # (O, N), written
-    losses,  # (N,), written
+    loss,  # (1,), written: the mean
+    dlogits,  # (O, N), written: the gradient of the mean; None: not wanted
     label_smoothing,
 ):
+    losses = np.empty(labels.size)
     parallel = _EXP_WORK * logits.size >= PARALLEL_WORK
-    _forward(logits, labels, probabilities, losses, float(label_smoothing), parallel)
+    wanted = dlogits is not None
+    # One type for each argument, present or absent: Numba compiles once.
+    _forward(logits, labels, losses, dlogits if wanted else logits, wanted, float(label_smoothing), parallel)
+    loss[0] = losses.mean()
 
 
 def backward(
-    probabilities,  # (O, N)
-    labels,  # (N,) int64
-    scale,
-    dlogits,  # (O, N), written
-    label_smoothing,
+    gradient,  # (O, N) of the mean loss
+    dloss,  # (1,)
+    dlogits,  # (O, N), written; may be gradient
 ):
-    _backward(probabilities, labels, float(scale), dlogits, float(label_smoothing))
+    np.multiply(gradient, dloss[0], out=dlogits)
