@@ -30,6 +30,15 @@ def test_gradcheck(groups, kernel, stride, padding):
     )
 
 
+@pytest.mark.parametrize("channels, groups, kernel", [(4, 1, (1, 1)), (4, 2, (1, 1)), (4, 1, (2, 3)), (4, 4, (3, 3))])
+def test_relu_inside_is_relu_after(channels, groups, kernel):
+    random = np.random.default_rng(0)
+    x, weight = random.standard_normal((2, channels, 5, 4)), random.standard_normal((8, channels // groups, *kernel))
+    want = F.relu(F.conv2d(x, weight, groups=groups)).numpy()
+    np.testing.assert_array_equal(F.conv2d(x, weight, groups=groups, relu=True).numpy(), want)
+    assert (want == 0).any() and (want > 0).any()
+
+
 def test_bands_do_not_show(monkeypatch):
     from sccengine.kernels.cpu import conv2d
 

@@ -16,7 +16,9 @@ def test_matches_reference(case, dtype):
 
 def test_gradcheck():
     random = np.random.default_rng(0)
-    check_gradients(F.linear, [random.standard_normal(s) for s in ((4, 7), (5, 7), (5,))])
+    inputs = [random.standard_normal(s) for s in ((4, 7), (5, 7), (5,))]
+    check_gradients(F.linear, inputs)
+    check_gradients(lambda *arrays: F.linear(*arrays, relu=True), inputs)
 
 
 @pytest.mark.parametrize(

@@ -31,12 +31,24 @@ def _inputs(shape=(2, 12, 3, 2), filters=8, groups=3, dtype=np.float64):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("overlap, stride", [(0.33, 1), (0.9, 2)])
-def test_gradcheck(variant, overlap, stride):
-    check_gradients(
-        lambda x, weight, bias: F.scc(x, weight, bias, groups=3, overlap=overlap, stride=stride, variant=variant),
-        _inputs(),
-    )
+@pytest.mark.parametrize("overlap, stride, relu", [(0.33, 1, False), (0.9, 2, True)])
+def test_gradcheck(variant, overlap, stride, relu):
+    settings = {"groups": 3, "overlap": overlap, "stride": stride, "relu": relu, "variant": variant}
+    check_gradients(lambda x, weight, bias: F.scc(x, weight, bias, **settings), _inputs())
+
+
+def test_relu_inside_is_relu_after():
+    x, weight, bias = _inputs()
+    x[0, 0, 0, 0] = np.nan
+    results = []
+    for inside in (True, False):
+        tensors = [Tensor(array, requires_grad=True) for array in (x, weight, bias)]
+        y = F.scc(*tensors, groups=3, overlap=0.5, relu=inside)
+        y = y if inside else F.relu(y)
+        y.backward(Tensor(np.ones(y.shape)))
+        results.append([y.numpy(), *(tensor.grad.numpy() for tensor in tensors)])
+    for one, other in zip(*results):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_equals_a_dense_convolution_with_scattered_weights():
