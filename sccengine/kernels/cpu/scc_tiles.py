@@ -51,20 +51,56 @@ _CHUNK_VECTORS = 64
 @jit
 def _pack_weights(tile, weight, starts, channels, width, transposed, panel, first, length, rows, packed, at):
     """Write W's entries of one tile to packed[at:], ROWS values a panel row."""
-    zero = weight.dtype.type(0)
+    # Unsigned indices: a signed one would be tested for counting from the end, which costs more than the copy.
+    if transposed:
+        _pack_channels(tile, weight, starts, channels, width, panel, first, length, rows, packed, at)
+    else:
+        _pack_filters(tile, weight, starts, channels, width, panel, first, length, rows, packed, at)
+
+
+@jit
+def _pack_filters(tile, weight, starts, channels, width, panel, first, length, rows, packed, at):
+    """The rows are filters: the taps of each lie one panel row apart from where its window begins."""
+    for j in range(np.int64(length[tile]) * ROWS):
+        packed[np.uint64(at + j)] = 0
+    for r in range(ROWS):
+        row = np.int64(rows[tile * ROWS + r])
+        if row < 0:
+            continue
+        begin = np.int64(starts[row]) - panel[first[tile]]
+        if begin < 0:
+            begin += channels
+        source = row * width
+        target = at + r + begin * ROWS
+        before_wrap = min(width, channels - begin)
+        for tap in range(before_wrap):
+            packed[np.uint64(target + tap * ROWS)] = weight[np.uint64(source + tap)]
+        for tap in range(before_wrap, width):
+            packed[np.uint64(target + (tap - channels) * ROWS)] = weight[np.uint64(source + tap)]
+
+
+@jit
+def _pack_channels(tile, weight, starts, channels, width, panel, first, length, rows, packed, at):
+    """The rows are neighbouring channels: a filter of the panel reads them with neighbouring taps."""
+    channel = np.int64(rows[tile * ROWS])
+    full = rows[tile * ROWS + ROWS - 1] >= 0
     for i in range(length[tile]):
-        source = panel[first[tile] + i]
-        for r in range(ROWS):
-            row = rows[tile * ROWS + r]
-            value = zero
-            if row >= 0:
-                filter_ = source if transposed else row
-                tap = (row if transposed else source) - starts[filter_]
-                if tap < 0:
-                    tap += channels
-                if tap < width:
-                    value = weight[filter_ * width + tap]
-            packed[at + i * ROWS + r] = value
+        filter_ = np.int64(panel[first[tile] + i])
+        tap = channel - starts[filter_]
+        if tap < 0:
+            tap += channels
+        source = filter_ * width
+        target = at + i * ROWS
+        if full and tap + ROWS <= width:
+            for r in range(ROWS):
+                packed[np.uint64(target + r)] = weight[np.uint64(source + tap + r)]
+        else:
+            for r in range(ROWS):
+                value = weight.dtype.type(0)
+                if tap < width and rows[tile * ROWS + r] >= 0:
+                    value = weight[np.uint64(source + tap)]
+                packed[np.uint64(target + r)] = value
+                tap = tap + 1 if tap + 1 < channels else 0
 
 
 @jit
