@@ -26,9 +26,12 @@ A warp has 32 rows of any tile and skips slabs in which they have no weights (`b
 32 rows do; but its warps wait for each other at the barriers, and the others must come from other blocks. A wider tile
 loads less: at full rate a multiprocessor asks the second-level cache for 20, 12 or 8 bytes a cycle (W and x), of some
 24 that it can have. With few columns there are too few blocks for the machine; the panel is then cut into `splits`
-parts, whose partial results are added up in order by a second kernel (scc_register_sums.py). Warps that this gives to
-each of 132 multiprocessors: 15 to 62 for SCC layers of 64 to 512 channels with 4 to 17 million numbers a tensor; at least
-8 for MobileNet's at N = 128, down to 2 x 2 pixels (cut in 2 to 8), and for a linear layer 1024 -> 1000 at N = 1 (in 16).
+parts, whose partial results are added up in order by a second kernel (scc_register_sums.py). Each of 132
+multiprocessors then gets
+
+    15 to 62 warps    SCC layers of 64 to 512 channels with 4 to 17 million numbers a tensor
+    8 and more        MobileNet's layers at N = 128, down to 2 x 2 pixels, cut in up to 8
+    8                 a linear layer 1024 -> 1000 at N = 1, cut in 16
 
 The loop over a slab on 9.0, 128 x 128: 512 FFMA, 32 LDS.128, 2 LDG.128, 2 STS.128 and some 50 others, 1.16 instructions
 for each multiply-add (64 x 128: 1.18).
