@@ -2,10 +2,18 @@
 
     python -m tests.compile.compiler 9.0
 
-A process compiles for one capability only: Numba keeps the code of a device function once it has compiled it, and
-would use it again for another capability.
+The code is made as for a launch on a GPU (sccengine/kernels/cuda/compiler.py), and then read with NVIDIA's own tools.
+A row holds
+
+    registers, stack               of a thread (stack in bytes: spills and arrays not in registers)
+    local_instructions             loads and stores of that stack, in the kernel and its subroutines
+    shared                         static, of a block, in bytes; on 9.0 with the 1024 that CUDA reserves
+    float64_instructions           in the PTX
+    opcodes                        {opcode with its modifiers: how often it stands in the code}
+    absent                         what the Build wants and the code has not
 """
 
+import functools
 import importlib.util
 import json
 import re
@@ -14,23 +22,17 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
-from numba import cuda
-from numba.cuda import dispatcher
-from numba.np.numpy_support import from_dtype
-
+from sccengine.kernels.cuda import compiler
 from tests.signatures import argument_types, builds
 
-# Lines that `ptxas -v` prints for each kernel.
-_MEMORY = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
-_REGISTERS = re.compile(r"Used (\d+) registers")
+# A cubin holds the kernel and, before or after it, subroutines such as that of a division, which have entries, too.
+_USAGE = re.compile(r"Function (\S+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 # An instruction that nvdisasm prints, perhaps under a predicate: ``/*0090*/  @!P0 LDG.E.128 R4, ...``.
 _OPCODE = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", re.MULTILINE)
-_SHARED = re.compile(r"(\d+) bytes smem")
 
 
+@functools.cache
 def find_tool(name):
     """A program of NVIDIA's wheels, which match the compiler that numba-cuda installs; None if not installed."""
     spec = importlib.util.find_spec("nvidia")
@@ -39,27 +41,45 @@ def find_tool(name):
     return found[0] if found else None
 
 
-def main():
-    capability = tuple(int(part) for part in sys.argv[1].split("."))
-    # Numba asks the device for its capability before it compiles a device function; there is no device here.
-    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
-    ptxas = find_tool("ptxas")
+def rows(capability):
+    """A row for each Build and dtype that there is for this capability, one after the other."""
+    for module, build in builds():
+        for dtype in build.dtypes if capability >= build.since else ():
+            row = {"kernel": f"{module.__name__}.{build.kernel.py_func.__name__}", "codes": build.codes}
+            row |= {"dtype": dtype, "registers_allowed": build.registers}
+            try:
+                row |= measure(build.kernel, argument_types(build.codes, dtype), capability)
+                row["absent"] = [each for each in build.instructions if not occurs(each, row["opcodes"])]
+            except Exception as error:
+                row["error"] = f"{type(error).__name__}: {error}"
+            yield row
+
+
+def measure(kernel, signature, capability):
+    """What the machine code of a kernel is like."""
+    ptx = compiler.ptx(kernel, signature, capability)
+    name = compiler.entry_name(ptx)
     with tempfile.TemporaryDirectory() as folder:
-        for module, build in builds():
-            if capability < build.since:
-                continue
-            for dtype in build.dtypes:
-                row = {"kernel": f"{module.__name__}.{build.kernel.py_func.__name__}", "codes": build.codes}
-                row |= {"dtype": dtype, "registers_allowed": build.registers}
-                row |= compile_kernel(build.kernel, build.codes, np.dtype(dtype), capability, ptxas, Path(folder))
-                if "opcodes" in row:
-                    row["absent"] = [each for each in build.instructions if not occurs(each, row["opcodes"])]
-                print(json.dumps(row), flush=True)
+        cubin = Path(folder, "kernel.cubin")
+        cubin.write_bytes(compiler.link(ptx, capability))
+        usage = {function: figures for function, *figures in _USAGE.findall(_output("cuobjdump", "-res-usage", cubin))}
+        registers, stack, shared, local = map(int, usage[name])
+        opcodes = Counter(_OPCODE.findall(_output("nvdisasm", cubin)))
+    return {
+        "registers": registers,
+        "stack": stack + local,
+        "shared": shared,
+        "local_instructions": sum(opcodes[opcode] for opcode in opcodes if opcode.startswith(("LDL", "STL"))),
+        "float64_instructions": len(re.findall(r"\.f64\b", ptx)),
+        "opcodes": opcodes,
+    }
 
 
 def occurs(instruction, opcodes):
-    """Whether an opcode has the first part of `instruction` and its further parts in this order: LDG.E.128 is found
-    in LDG.E.LTC128B.128.CONSTANT."""
+    """Whether an opcode has the first part of `instruction` and its further parts in this order.
+
+    LDG.E.128 is found in LDG.E.LTC128B.128.CONSTANT.
+    """
     first, *modifiers = instruction.split(".")
     for opcode in opcodes:
         name, *found = opcode.split(".")
@@ -69,33 +89,14 @@ def occurs(instruction, opcodes):
     return False
 
 
-def compile_kernel(kernel, codes, dtype, capability, ptxas, folder):
-    signature = tuple(
-        from_dtype(each)[::1] if is_array else from_dtype(each) for is_array, each in argument_types(codes, dtype)
-    )
-    try:
-        ptx, _ = cuda.compile(kernel.py_func, signature, cc=capability, device=False, abi="numba")
-    except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}
-    (folder / "kernel.ptx").write_text(ptx)
-    architecture = "sm_{}{}".format(*capability)
-    command = [ptxas, "-v", f"-arch={architecture}", folder / "kernel.ptx", "-o", folder / "kernel.cubin"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        return {"error": done.stderr}
-    stack, stores, loads = (int(number) for number in _MEMORY.search(done.stderr).groups())
-    shared = _SHARED.search(done.stderr)
-    command = [find_tool("nvdisasm"), folder / "kernel.cubin"]
-    disassembled = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return {
-        "opcodes": Counter(_OPCODE.findall(disassembled)),
-        "registers": int(_REGISTERS.search(done.stderr).group(1)),
-        "stack": stack,
-        "spill_stores": stores,
-        "spill_loads": loads,
-        "shared": int(shared.group(1)) if shared else 0,
-        "float64_instructions": len(re.findall(r"\.f64\b", ptx)),
-    }
+def _output(tool, *arguments):
+    return subprocess.run([find_tool(tool), *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def main():
+    capability = tuple(int(part) for part in sys.argv[1].split("."))
+    for row in rows(capability):
+        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def test_what_a_kernel_cannot_take_is_refused():
         launch.blocks(failing_kernel, (1, 70_000), 8, x)
     with pytest.raises(TypeError, match="at least one array"):
         launch.blocks(failing_kernel, 1, 8, 3)
-    with pytest.raises(TypeError, match=r"pass np\.float32\(2\.0\)"):
+    with pytest.raises(TypeError, match=r"pass np\.float32"):
         launch.blocks(failing_kernel, 1, 8, np.zeros(4, np.int32), 2.0)
 
 

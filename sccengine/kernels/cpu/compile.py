@@ -19,12 +19,12 @@ import functools
 import hashlib
 import os
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
 import numba
-import platformdirs
+
+from sccengine.kernels.cache_folder import cache_root, writable
 
 FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 
@@ -85,15 +85,9 @@ def source_hash():
 @functools.cache
 def cache_folder():
     """The folder of the compiled kernels as a string, or None where it cannot be written."""
-    root = numba.config.CACHE_DIR or os.environ.get("SCCENGINE_CACHE_DIR")
-    root = Path(root) if root else Path(platformdirs.user_cache_dir("sccengine", appauthor=False)) / "kernels"
-    folder = root / source_hash()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return str(folder)
-    except OSError:
-        return None
+    root = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else cache_root()
+    folder = writable(root / source_hash())
+    return None if folder is None else str(folder)
 
 
 def _njit(function, **options):

@@ -37,9 +37,10 @@ def forward_v1(
     stride_width,
     padding_height,
     padding_width,
+    count,  # elements of y
 ):
     i = thread_index()
-    if i >= y.size:
+    if i >= count:
         return
     channel, ho, wo, n = split(i, out_height, out_width, batch)
     top, bottom = inside(ho, kernel_height, stride_height, padding_height, height)
@@ -66,9 +67,10 @@ def backward_v1(
     stride_width,
     padding_height,
     padding_width,
+    count,  # elements of dx
 ):
     i = thread_index()
-    if i >= dx.size:
+    if i >= count:
         return
     channel, h, w, n = split(i, height, width, batch)
     top, bottom = covering(h, kernel_height, stride_height, padding_height, out_height)
@@ -157,7 +159,7 @@ def forward(x, y, kernel, stride, padding):
     if vectors_serve(x, y):
         sizes = y.size // 4, x.shape[3] // 4, *x.shape[1:3], *y.shape[1:3]
         return elements(forward_v2, y.size // 4, x, y, *sizes, *kernel, *stride, *padding)
-    elements(forward_v1, y.size, x, y, *x.shape[1:], *y.shape[1:3], *kernel, *stride, *padding)
+    elements(forward_v1, y.size, x, y, *x.shape[1:], *y.shape[1:3], *kernel, *stride, *padding, y.size)
 
 
 def backward(dy, dx, kernel, stride, padding):
@@ -165,12 +167,12 @@ def backward(dy, dx, kernel, stride, padding):
     if vectors_serve(dy, dx):
         sizes = dx.size // 4, dx.shape[3] // 4, *dx.shape[1:3], *dy.shape[1:3]
         return elements(backward_v2, dx.size // 4, dy, dx, *sizes, *kernel, *stride, *padding)
-    elements(backward_v1, dx.size, dy, dx, *dx.shape[1:], *dy.shape[1:3], *kernel, *stride, *padding)
+    elements(backward_v1, dx.size, dy, dx, *dx.shape[1:], *dy.shape[1:3], *kernel, *stride, *padding, dx.size)
 
 
 COMPILE = [
-    Build(forward_v1, "FF" + "i" * 11),
-    Build(backward_v1, "FF" + "i" * 11),
+    Build(forward_v1, "FF" + "i" * 12),
+    Build(backward_v1, "FF" + "i" * 12),
     Build(forward_v2, "FF" + "i" * 12, ("float32",), instructions=("LDG.E.128", "STG.E.128"), registers=64),
     Build(backward_v2, "FF" + "i" * 12, ("float32",), instructions=("LDG.E.128", "STG.E.128"), registers=64),
 ]

@@ -45,9 +45,10 @@ def forward_v1(
     stride_width,
     padding_height,
     padding_width,
+    count,  # elements of y
 ):
     i = thread_index()
-    if i >= y.size:
+    if i >= count:
         return
     f, ho, wo, n = split(i, out_height, out_width, batch)
     first_channel = quotient(f, filters_per_group) * channels_per_group
@@ -82,9 +83,10 @@ def backward_input_v1(
     stride_width,
     padding_height,
     padding_width,
+    count,  # elements of dx
 ):
     i = thread_index()
-    if i >= dx.size:
+    if i >= count:
         return
     c, h, w, n = split(i, height, width, batch)
     group = quotient(c, channels_per_group)
@@ -142,14 +144,15 @@ def forward(x, weight, bias, y, stride, padding, groups):
     if _implicit(x, weight, padding):
         return conv2d_implicit.forward(x, weight, bias, y, stride, padding, groups)
     sizes = _sizes(x, weight, y, stride, padding, groups)
-    launch.elements(forward_v1, y.size, x, weight, bias, y, bias is not None, *sizes)
+    launch.elements(forward_v1, y.size, x, weight, bias, y, bias is not None, *sizes, y.size)
 
 
 def backward_input(dy, weight, dx, stride, padding, groups):
     """dx (C, H, W, N) from dy (O, HO, WO, N) and weight (O, C/G, KH, KW)."""
     if _implicit(dy, weight, padding):
         return conv2d_implicit.backward_input(dy, weight, dx, stride, padding, groups)
-    launch.elements(backward_input_v1, dx.size, dy, weight, dx, *_sizes(dx, weight, dy, stride, padding, groups))
+    sizes = _sizes(dx, weight, dy, stride, padding, groups)
+    launch.elements(backward_input_v1, dx.size, dy, weight, dx, *sizes, dx.size)
 
 
 def backward_weight(dy, x, dweight, stride, padding, groups):
@@ -171,7 +174,7 @@ def _sizes(x, weight, y, stride, padding, groups):
 
 
 COMPILE = [
-    launch.Build(forward_v1, "FFFF" + "i" * 14),
-    launch.Build(backward_input_v1, "FFF" + "i" * 13),
+    launch.Build(forward_v1, "FFFF" + "i" * 15),
+    launch.Build(backward_input_v1, "FFF" + "i" * 14),
     launch.Build(backward_weight_v1, "FFF" + "i" * 13),
 ]

@@ -12,7 +12,7 @@ v1: forward and dx take one thread per element written, which gathers its window
 per weight element, which reads a row of dy and the shifted row of x: KH*KW readings of both, mostly from the L2 cache.
 About 9 loads and 340 instructions (KH = KW = 3) for each output: not memory but the instructions are the limit.
 
-v2 (depthwise_strips.py): strips of an image in registers, vectors of 16 bytes; 3 loads and about 27 instructions for an
+v2 (depthwise_strips.py): strips of an image in registers, vectors of 16 bytes; a load and 27 instructions for an
 output. For float32 and the sizes of COMPILED there; the launchers take it wherever it serves, else v1.
 """
 
@@ -46,9 +46,10 @@ def forward_v1(
     stride_width,
     padding_height,
     padding_width,
+    count,  # elements of y
 ):
     i = thread_index()
-    if i >= y.size:
+    if i >= count:
         return
     f, ho, wo, n = split(i, out_height, out_width, batch)
     channel = quotient(f, multiplier)
@@ -81,9 +82,10 @@ def backward_input_v1(
     stride_width,
     padding_height,
     padding_width,
+    count,  # elements of dx
 ):
     i = thread_index()
-    if i >= dx.size:
+    if i >= count:
         return
     channel, h, w, n = split(i, height, width, batch)
     first = np.int32(channel * multiplier)
@@ -151,14 +153,14 @@ def forward(x, weight, bias, y, stride, padding):
     """y (O, HO, WO, N) from x (C, H, W, N), weight (O, KH, KW) and bias (O,) or None."""
     if depthwise_strips.serves(x, weight, stride):
         return depthwise_strips.forward(x, weight, bias, y, stride, padding)
-    elements(forward_v1, y.size, x, weight, bias, y, bias is not None, *_sizes(x, weight, y, stride, padding))
+    elements(forward_v1, y.size, x, weight, bias, y, bias is not None, *_sizes(x, weight, y, stride, padding), y.size)
 
 
 def backward_input(dy, weight, dx, stride, padding):
     """dx (C, H, W, N) from dy (O, HO, WO, N) and weight (O, KH, KW)."""
     if depthwise_strips.serves(dy, weight, stride):
         return depthwise_strips.backward_input(dy, weight, dx, stride, padding)
-    elements(backward_input_v1, dx.size, dy, weight, dx, *_sizes(dx, weight, dy, stride, padding))
+    elements(backward_input_v1, dx.size, dy, weight, dx, *_sizes(dx, weight, dy, stride, padding), dx.size)
 
 
 def backward_weight(dy, x, dweight, stride, padding):
@@ -174,7 +176,7 @@ def _sizes(x, weight, y, stride, padding):
 
 
 COMPILE = [
-    Build(forward_v1, "FFFF" + "i" * 13),
-    Build(backward_input_v1, "FFF" + "i" * 12),
+    Build(forward_v1, "FFFF" + "i" * 14),
+    Build(backward_input_v1, "FFF" + "i" * 13),
     Build(backward_weight_v1, "FFF" + "i" * 12),
 ]

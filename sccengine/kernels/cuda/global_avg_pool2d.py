@@ -27,9 +27,10 @@ def forward_v1(
     y,  # (C, N)
     pixels,  # P
     batch,  # N
+    count,  # elements of y
 ):
     i = thread_index()
-    if i >= y.size:
+    if i >= count:
         return
     channel = quotient(i, batch)
     first = np.int32(channel * pixels * batch + (i - channel * batch))
@@ -45,9 +46,10 @@ def backward_v1(
     dx,  # (C, P, N)
     pixels,  # P
     batch,  # N
+    count,  # elements of dx
 ):
     i = thread_index()
-    if i >= dx.size:
+    if i >= count:
         return
     row = quotient(i, batch)
     channel = quotient(row, pixels)
@@ -145,19 +147,19 @@ def forward(x, y):
         parts = divide_up(groups, chunk)
         sizes = chunk, slices, parts, groups, pixels
         return blocks(FORWARD_V2[lanes], channels * parts, chunk * slices, x, y, *sizes)
-    elements(forward_v1, y.size, x, y, *x.shape[1:])
+    elements(forward_v1, y.size, x, y, *x.shape[1:], y.size)
 
 
 def backward(dy, dx):
     """dx (C, P, N) from dy (C, N)."""
     if vectors_serve(dy, dx):
         return elements(backward_v2, dx.size // 4, dy, dx, dx.size // 4, dx.shape[2] // 4, dx.shape[1])
-    elements(backward_v1, dx.size, dy, dx, *dx.shape[1:])
+    elements(backward_v1, dx.size, dy, dx, *dx.shape[1:], dx.size)
 
 
 COMPILE = [
-    Build(forward_v1, "FFii"),
-    Build(backward_v1, "FFii"),
+    Build(forward_v1, "FFiii"),
+    Build(backward_v1, "FFiii"),
     Build(FORWARD_V2[4], "FFiiiii", ("float32",), instructions=("LDG.E.128", "STG.E.128"), registers=64),
     Build(FORWARD_V2[1], "FFiiiii", ("float32",), registers=64),
     Build(backward_v2, "FFiii", ("float32",), instructions=("LDG.E.128", "STG.E.128"), registers=32),

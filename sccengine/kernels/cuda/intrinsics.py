@@ -10,6 +10,7 @@ called by all 32 lanes together.
     store2(a, i, x, y)  store4(a, i, x, y, z, w)     or two, aligned to 16 bytes
     tensor_at(address, first, count, like)           the `count` elements from number `first` of the tensor that lies at
                                                      a global address (uint64), of the dtype of the array `like`
+    atomic_add(a, i, v)                              global memory: a[i] += v, in no particular order
     copy_async4(shared, si, global_, gi, nbytes)     4 or 16 bytes (cp.async, since 8.0): nbytes are read, the rest is
     copy_async16(shared, si, global_, gi, nbytes)    zero; shared holds them after commit_copies, wait_copies_n and, for
     commit_copies()  wait_copies_0/1/2()             other threads, a barrier. n: newest groups that may be under way
@@ -152,6 +153,19 @@ def tensor_at(typingctx, address, first, count, like):
         return builder.addrspacecast(builder.gep(tensor, [arguments[1]]), element.as_pointer())
 
     return types.CPointer(like.dtype)(types.uint64, types.int32, types.int32, like), generate
+
+
+@intrinsic
+def atomic_add(typingctx, a, i, value):
+    def generate(context, builder, signature, arguments):
+        address = _address(context, builder, signature.args[0], *arguments[:2])
+        text = f"red.global.add.f{a.dtype.bitwidth} [$0], $1;"
+        constraints = f"l,{'f' if a.dtype.bitwidth == 32 else 'd'},~{{memory}}"
+        assembly = _inline(ir.VoidType(), [address.type, arguments[2].type], text, constraints, side_effect=True)
+        builder.call(assembly, [address, arguments[2]])
+        return context.get_dummy_value()
+
+    return types.void(a, i, a.dtype), generate
 
 
 def _copy_async(width, cache):

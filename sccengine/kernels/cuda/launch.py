@@ -1,28 +1,30 @@
 """The one place where CuPy, Numba and Numba's simulator meet: every CUDA kernel starts here.
 
-A kernel is an ordinary ``@cuda.jit`` function without an eager signature. It sees every array as a flat
-one-dimensional array and every size as an int32::
+A kernel is an ordinary ``@cuda.jit`` function without an eager signature::
 
-    elements(kernel, count, x, y, n)          one thread per element; the kernel tests ``cuda.grid(1) < count``
-    blocks(kernel, grid, block, x, y, n)      an explicit grid and block (ints or tuples), dynamic shared memory
+    elements(kernel, count, x, y, n)                 one thread per element; the kernel tests ``cuda.grid(1) < count``
+    blocks(kernel, grid, block, x, y, n, shared=0)   an explicit grid and block (ints or tuples), and bytes of dynamic
+                                                     shared memory, as many as the device has (above 48 KB, too)
 
 How an argument reaches the kernel:
 
 ====================  ==================================================================================
-array                 a flat view; must be C-contiguous and below 2**31 elements (indices are int32)
+array                 a bare pointer to its elements in C order; must be C-contiguous and below 2**31
+                      elements (indices are int32)
 Python int or bool    ``np.int32``
 Python float          the dtype of the first floating-point array among the arguments
 NumPy scalar          as it is (``np.uint64`` for a random key, ``np.float64`` for a sum)
-None                  a one-element dummy of that same dtype; a flag tells the kernel not to read it
+None                  a pointer that must not be read, which a flag tells the kernel
 ====================  ==================================================================================
 
-CuPy arrays are launched on CuPy's current stream, so a kernel is ordered with the CuPy work around it and can
-be captured into a CUDA graph. Numba never allocates device memory and never synchronises: it is handed bare
-pointers. NumPy arrays (the engine's device "simulator") run in Numba's CUDA simulator, which must have been
-switched on with ``NUMBA_ENABLE_CUDASIM=1`` before Numba was imported.
+Of an array a kernel uses ``x[i]`` and ``x.dtype``, never ``x.size`` or ``x.shape``: sizes are arguments. One kernel
+serves float32 and float64: an accumulator starts as ``x.dtype.type(0)`` (a literal 0.0 would make it float64), and
+shared memory is ``cuda.shared.array(BLOCK, x.dtype)``.
 
-One kernel serves float32 and float64: an accumulator starts as ``x.dtype.type(0)`` (a literal 0.0 would make
-it float64), and shared memory is ``cuda.shared.array(BLOCK, x.dtype)``.
+CuPy arrays are launched on CuPy's current stream (gpu.py), so a kernel is ordered with the CuPy work around it and
+can be captured into a CUDA graph once it has been launched before. Its machine code is compiled at the first launch
+with a list of types, and found on disk from then on (compiler.py). NumPy arrays (the engine's device "simulator") run
+in Numba's CUDA simulator, which must have been switched on with ``NUMBA_ENABLE_CUDASIM=1`` before Numba was imported.
 
 Every kernel file ends with the argument types its kernels are launched with, so that all of them can be
 compiled without a GPU and a launch that differs is found out::
@@ -46,16 +48,17 @@ from typing import NamedTuple
 import numpy as np
 from numba import config, cuda
 
+from sccengine import backend
+
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 # Threads of a one-dimensional block. A power of two: tree reductions halve it. The simulator makes each a
 # Python thread, so there a block is small; the code that runs is the same.
 BLOCK = 8 if SIMULATED else 256
 
-_LIMIT = 2**31
+ELEMENT_LIMIT = 2**31
 _GRID_LIMITS = (2**31 - 1, 65535, 65535)
 _tables = {}
-_dummies = {}
 _recorded = None
 
 
@@ -78,35 +81,41 @@ def elements(kernel, count, *args):
 def blocks(kernel, grid, block, *args, shared=0):
     """Launches `kernel` over `grid` blocks of `block` threads with `shared` bytes of dynamic shared memory.
 
-    An empty grid launches nothing.
+    An empty grid launches nothing. Raises ValueError for a grid that CUDA cannot launch and for arrays that are too
+    large or not contiguous, TypeError for arguments of no known type, OverflowError for numbers beyond theirs, and
+    RuntimeError for what the device refuses and for host arrays outside the simulator.
     """
-    grid = grid if isinstance(grid, tuple) else (grid,)
+    width, height, depth = grid = _three(grid)
     if 0 in grid:
         return
-    if any(size > limit for size, limit in zip(grid, _GRID_LIMITS)):
-        raise ValueError(f"{_name(kernel)}: {grid} blocks, but CUDA launches at most {_GRID_LIMITS}")
-    like = _first_array(args, kernel)
-    if isinstance(like, np.ndarray):
-        if not SIMULATED:
-            raise RuntimeError(
-                f"{_name(kernel)}: a CUDA kernel got NumPy arrays; they run in Numba's simulator only, which "
-                "needs NUMBA_ENABLE_CUDASIM=1 set before Python starts"
-            )
-        stream = 0
-        flat = _flat_numpy
-    else:
-        import cupy
+    if width > _GRID_LIMITS[0] or height > _GRID_LIMITS[1] or depth > _GRID_LIMITS[2]:
+        raise ValueError(f"{name_of(kernel)}: {grid} blocks, but CUDA launches at most {_GRID_LIMITS}")
+    _device_launch(kernel, grid, _three(block), shared, args)
 
-        if like.device.id != cupy.cuda.runtime.getDevice():
-            with like.device, cuda.gpus[like.device.id]:
-                return blocks(kernel, grid, block, *args, shared=shared)
-        stream = cuda.external_stream(cupy.cuda.get_current_stream().ptr)
-        flat = _flat_cupy
-    arguments = [_argument(value, like, flat, kernel) for value in args]
-    if _recorded is not None and isinstance(like, np.ndarray):
-        _recorded.append((kernel, grid, block, shared, arguments))
+
+def _three(size):
+    return (*size, 1, 1)[:3] if isinstance(size, tuple) else (size, 1, 1)
+
+
+def _device_launch(*launch):
+    """Stands in for gpu.launch until the first launch: importing this module needs no CuPy."""
+    global _device_launch
+    from sccengine.kernels.cuda.gpu import launch as _device_launch
+
+    _device_launch(*launch)
+
+
+def _simulator_launch(kernel, grid, block, shared, args):
+    like = floating_dtype([value.dtype for value in args if isinstance(value, np.ndarray)], kernel)
+    arguments = [_simulator_argument(value, like, kernel) for value in args]
+    if _recorded is None:
+        kernel[grid, block, 0, shared](*arguments)
     else:
-        kernel[grid, block, stream, shared](*arguments)
+        _recorded.append((kernel, grid, block, shared, arguments))
+
+
+if SIMULATED:
+    _device_launch = _simulator_launch
 
 
 @contextmanager
@@ -164,6 +173,11 @@ def table(host, like):
         return host
     key = (like.device.id, host.tobytes())
     if key not in _tables:
+        if backend.current_capture() is not None:
+            raise RuntimeError(
+                "captured step: it needs a table that its first, eager call did not upload: a step must do the same "
+                "at every call"
+            )
         import cupy
 
         with like.device:
@@ -171,69 +185,57 @@ def table(host, like):
     return _tables[key]
 
 
-def _first_array(args, kernel):
-    """The first floating-point array, which gives Python floats their dtype; without one the first array."""
-    arrays = [value for value in args if hasattr(value, "reshape") and not isinstance(value, np.generic)]
-    if not arrays:
-        raise TypeError(f"{_name(kernel)}: a launch needs at least one array among its arguments")
-    return next((array for array in arrays if array.dtype.kind == "f"), arrays[0])
+def floating_dtype(dtypes, kernel):
+    """What a Python float becomes beside arrays of `dtypes`: the first that is floating-point, else the first."""
+    if not dtypes:
+        raise TypeError(f"{name_of(kernel)}: a launch needs at least one array among its arguments")
+    return next((dtype for dtype in dtypes if dtype.kind == "f"), dtypes[0])
 
 
-def _argument(value, like, flat, kernel):
-    if value is None:
-        return flat(_dummy(like))
-    if isinstance(value, np.generic):
-        return value
-    if isinstance(value, int):
-        return np.int32(value)
-    if isinstance(value, float):
-        if like.dtype.kind != "f":
-            raise TypeError(f"{_name(kernel)}: the number {value} has no dtype: pass np.float32({value})")
-        return like.dtype.type(value)
-    if value.size >= _LIMIT:
+def scalar_dtype(kind, like, kernel):
+    """The dtype of an argument that is no array, from its Python type."""
+    if issubclass(kind, np.generic):
+        return np.dtype(kind)
+    if kind in (int, bool):
+        return np.dtype(np.int32)
+    if kind is not float:
+        raise TypeError(f"{name_of(kernel)}: a kernel takes arrays, numbers and None, not {kind.__name__}")
+    if like.kind != "f":
+        raise TypeError(f"{name_of(kernel)}: a Python float beside {like} arrays has no dtype: pass np.float32(...)")
+    return like
+
+
+def check_array(array, kernel):
+    """Raises ValueError for an array that a kernel cannot index."""
+    if array.size >= ELEMENT_LIMIT:
         raise ValueError(
-            f"{_name(kernel)}: an array of shape {value.shape} has {value.size} elements; CUDA kernels index "
-            f"with 32 bits and take fewer than {_LIMIT}: use a smaller batch"
+            f"{name_of(kernel)}: an array of shape {array.shape} has {array.size} elements; CUDA kernels index "
+            f"with 32 bits and take fewer than {ELEMENT_LIMIT}: use a smaller batch"
         )
-    if not value.flags.c_contiguous:
+    if not array.flags.c_contiguous:
         raise ValueError(
-            f"{_name(kernel)}: an array of shape {value.shape} and strides {value.strides} is not "
+            f"{name_of(kernel)}: an array of shape {array.shape} and strides {array.strides} is not "
             "C-contiguous; sccengine.backend.contiguous makes it so"
         )
-    return flat(value)
 
 
-def _flat_numpy(array):
+def name_of(kernel):
+    """The kernel's full name, for messages."""
+    function = getattr(kernel, "py_func", kernel)
+    return f"{function.__module__}.{function.__name__}"
+
+
+def _simulator_argument(value, like, kernel):
+    if value is None:
+        return _flat(np.zeros(1, like))
+    if not isinstance(value, np.ndarray):
+        return scalar_dtype(type(value), like, kernel).type(value)
+    check_array(value, kernel)
+    return _flat(value)
+
+
+def _flat(array):
     # Wrapped as a device array: a bare one would be copied to and fro, which breaks kernels that work in place.
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
     return FakeCUDAArray(array.view(np.ndarray).reshape(-1))
-
-
-def _flat_cupy(array):
-    # No "stream" entry: Numba would wait for that stream on the host at every launch.
-    interface = {
-        "shape": (array.size,),
-        "typestr": array.dtype.str,
-        "data": (array.data.ptr, False),
-        "strides": None,
-        "version": 3,
-    }
-    return cuda.from_cuda_array_interface(interface, owner=array, sync=False)
-
-
-def _dummy(like):
-    if isinstance(like, np.ndarray):
-        return np.zeros(1, like.dtype)
-    key = (like.device.id, like.dtype.str)
-    if key not in _dummies:
-        import cupy
-
-        with like.device:
-            _dummies[key] = cupy.zeros(1, like.dtype)
-    return _dummies[key]
-
-
-def _name(kernel):
-    function = getattr(kernel, "py_func", kernel)
-    return f"{function.__module__}.{function.__name__}"

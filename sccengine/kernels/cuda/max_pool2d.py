@@ -46,9 +46,10 @@ def forward_v1(
     stride_width,
     padding_height,
     padding_width,
+    count,  # elements of y
 ):
     i = thread_index()
-    if i >= y.size:
+    if i >= count:
         return
     channel, ho, wo, n = split(i, out_height, out_width, batch)
     top, bottom = inside(ho, kernel_height, stride_height, padding_height, height)
@@ -81,9 +82,10 @@ def backward_v1(
     stride_width,
     padding_height,
     padding_width,
+    count,  # elements of dx
 ):
     i = thread_index()
-    if i >= dx.size:
+    if i >= count:
         return
     channel, h, w, n = split(i, height, width, batch)
     top, bottom = covering(h, kernel_height, stride_height, padding_height, out_height)
@@ -237,7 +239,7 @@ def forward(x, y, indices, kernel, stride, padding):
         groups = x.shape[3] // 4
         sizes = y.size // 4, groups, *x.shape[1:3], *y.shape[1:3]
         return elements(forward_v2, y.size // 4, x, y, indices, *sizes, *kernel, *stride, *padding)
-    elements(forward_v1, y.size, x, y, indices, *x.shape[1:], *y.shape[1:3], *kernel, *stride, *padding)
+    elements(forward_v1, y.size, x, y, indices, *x.shape[1:], *y.shape[1:3], *kernel, *stride, *padding, y.size)
 
 
 def backward(dy, indices, dx, kernel, stride, padding):
@@ -253,12 +255,13 @@ def backward(dy, indices, dx, kernel, stride, padding):
             return elements(backward_cells_v2, count, *arrays, count, groups, *cells, *sizes, *stride)
         count = dx.size // 4
         return elements(backward_v2, count, *arrays, count, groups, *sizes, *kernel, *stride, *padding)
-    elements(backward_v1, dx.size, dy, indices, dx, *dx.shape[1:], *dy.shape[1:3], *kernel, *stride, *padding)
+    sizes = *dx.shape[1:], *dy.shape[1:3]
+    elements(backward_v1, dx.size, dy, indices, dx, *sizes, *kernel, *stride, *padding, dx.size)
 
 
 COMPILE = [
-    Build(forward_v1, "FFI" + "i" * 11),
-    Build(backward_v1, "FIF" + "i" * 11),
+    Build(forward_v1, "FFI" + "i" * 12),
+    Build(backward_v1, "FIF" + "i" * 12),
     Build(forward_v2, "FFI" + "i" * 12, ("float32",), instructions=("LDG.E.128", "STG.E.128"), registers=64),
     Build(backward_v2, "FIF" + "i" * 12, ("float32",), instructions=("LDG.E.128", "STG.E.128"), registers=64),
     Build(backward_cells_v2, "FIF" + "i" * 10, ("float32",), instructions=("LDG.E.128", "STG.E.128"), registers=64),

@@ -20,6 +20,7 @@ from numba import cuda
 
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.indexing import quotient
+from sccengine.kernels.cuda.intrinsics import atomic_add
 from sccengine.kernels.cuda.reduction import THREADS, block_sum
 from sccengine.kernels.cuda.scc_window import channel_of, tap_of
 
@@ -35,9 +36,10 @@ def forward_v1(
     C,
     K,
     M,
+    count,  # elements of y
 ):
     i = cuda.grid(1)
-    if i >= y.size:
+    if i >= count:
         return
     f = quotient(i, M)
     m = i - f * M
@@ -56,14 +58,15 @@ def scatter_input_v1(
     C,
     K,
     M,
+    count,  # elements of dy
 ):
     i = cuda.grid(1)
-    if i >= dy.size:
+    if i >= count:
         return
     f = quotient(i, M)
     m = i - f * M
     for k in range(K):
-        cuda.atomic.add(dx, channel_of(starts[f], k, C) * M + m, weight[f * K + k] * dy[i])
+        atomic_add(dx, channel_of(starts[f], k, C) * M + m, weight[f * K + k] * dy[i])
 
 
 @cuda.jit
@@ -75,14 +78,15 @@ def scatter_weight_v1(
     C,
     K,
     M,
+    count,  # elements of dy
 ):
     i = cuda.grid(1)
-    if i >= dy.size:
+    if i >= count:
         return
     f = quotient(i, M)
     m = i - f * M
     for k in range(K):
-        cuda.atomic.add(dweight, f * K + k, dy[i] * x[channel_of(starts[f], k, C) * M + m])
+        atomic_add(dweight, f * K + k, dy[i] * x[channel_of(starts[f], k, C) * M + m])
 
 
 @cuda.jit
@@ -97,9 +101,10 @@ def gather_input_v1(
     C,
     K,
     M,
+    count,  # elements of dx
 ):
     i = cuda.grid(1)
-    if i >= dx.size:
+    if i >= count:
         return
     c = quotient(i, M)
     m = i - c * M
@@ -134,28 +139,28 @@ def reduce_weight_v1(
 def forward(x, weight, bias, y, windows):
     """y (O, M) from x (C, M), weight (O, K) and bias (O,) or None."""
     starts = launch.table(windows.starts, x)
-    launch.elements(forward_v1, y.size, x, weight, bias, starts, y, bias is not None, *_sizes(x, windows))
+    launch.elements(forward_v1, y.size, x, weight, bias, starts, y, bias is not None, *_sizes(x, windows), y.size)
 
 
 def scatter_input(dy, weight, dx, windows):
     """dx (C, M) from dy (O, M) and weight (O, K), by atomic additions: not deterministic."""
     dx.fill(0)
     starts = launch.table(windows.starts, dy)
-    launch.elements(scatter_input_v1, dy.size, dy, weight, starts, dx, *_sizes(dx, windows))
+    launch.elements(scatter_input_v1, dy.size, dy, weight, starts, dx, *_sizes(dx, windows), dy.size)
 
 
 def scatter_weight(dy, x, dweight, windows):
     """dweight (O, K) from dy (O, M) and x (C, M), by atomic additions: not deterministic."""
     dweight.fill(0)
     starts = launch.table(windows.starts, dy)
-    launch.elements(scatter_weight_v1, dy.size, dy, x, starts, dweight, *_sizes(x, windows))
+    launch.elements(scatter_weight_v1, dy.size, dy, x, starts, dweight, *_sizes(x, windows), dy.size)
 
 
 def gather_input(dy, weight, dx, windows):
     """dx (C, M) from dy (O, M) and weight (O, K)."""
     cover = windows.transposed_tiles(1)
     tables = [launch.table(each, dy) for each in (windows.starts, cover.panel, cover.first, cover.length)]
-    launch.elements(gather_input_v1, dx.size, dy, weight, *tables, dx, *_sizes(dx, windows))
+    launch.elements(gather_input_v1, dx.size, dy, weight, *tables, dx, *_sizes(dx, windows), dx.size)
 
 
 def reduce_weight(dy, x, dweight, windows):
@@ -169,9 +174,9 @@ def _sizes(x, windows):
 
 
 COMPILE = [
-    launch.Build(forward_v1, "FFFIFiiii"),
-    launch.Build(scatter_input_v1, "FFIFiii"),
-    launch.Build(scatter_weight_v1, "FFIFiii"),
-    launch.Build(gather_input_v1, "FFIIIIFiii"),
+    launch.Build(forward_v1, "FFFIFiiiii"),
+    launch.Build(scatter_input_v1, "FFIFiiii"),
+    launch.Build(scatter_weight_v1, "FFIFiiii"),
+    launch.Build(gather_input_v1, "FFIIIIFiiii"),
     launch.Build(reduce_weight_v1, "FFIFiii"),
 ]

@@ -52,9 +52,10 @@ def gather_v1(
     C,
     K,
     M,
+    count,  # elements of stack
 ):
     i = cuda.grid(1)
-    if i >= stack.size:
+    if i >= count:
         return
     row = quotient(i, M)
     slot = quotient(row, K)
@@ -71,9 +72,10 @@ def contract_v1(
     has_bias,
     K,
     M,
+    count,  # elements of y
 ):
     i = cuda.grid(1)
-    if i >= y.size:
+    if i >= count:
         return
     f = quotient(i, M)
     m = i - f * M
@@ -92,9 +94,10 @@ def contract_transposed_v1(
     dstack,  # (slots, K, M)
     K,
     M,
+    count,  # elements of dstack
 ):
     i = cuda.grid(1)
-    if i >= dstack.size:
+    if i >= count:
         return
     row = quotient(i, M)
     m = i - row * M
@@ -115,9 +118,10 @@ def gather_transposed_v1(
     C,
     K,
     M,
+    count,  # elements of dx
 ):
     i = cuda.grid(1)
-    if i >= dx.size:
+    if i >= count:
         return
     c = quotient(i, M)
     m = i - c * M
@@ -155,7 +159,7 @@ def forward(x, weight, bias, y, windows, distinct):
     stack = _gather(x, windows, slots)
     slot_of = launch.table(slots.slot_of, x)
     sizes = windows.width, x.shape[1]
-    launch.elements(contract_v1, y.size, stack, weight, bias, slot_of, y, bias is not None, *sizes)
+    launch.elements(contract_v1, y.size, stack, weight, bias, slot_of, y, bias is not None, *sizes, y.size)
 
 
 def backward_input(dy, weight, dx, windows, distinct):
@@ -164,9 +168,9 @@ def backward_input(dy, weight, dx, windows, distinct):
     order, begin, starts = (launch.table(each, dy) for each in (slots.order, slots.begin, slots.starts))
     sizes = windows.width, dy.shape[1]
     dstack = np.empty_like(dy, shape=(len(slots.starts), *sizes))
-    launch.elements(contract_transposed_v1, dstack.size, dy, weight, order, begin, dstack, *sizes)
+    launch.elements(contract_transposed_v1, dstack.size, dy, weight, order, begin, dstack, *sizes, dstack.size)
     count = len(slots.starts)
-    launch.elements(gather_transposed_v1, dx.size, dstack, starts, dx, count, windows.in_channels, *sizes)
+    launch.elements(gather_transposed_v1, dx.size, dstack, starts, dx, count, windows.in_channels, *sizes, dx.size)
 
 
 def backward_weight(dy, x, dweight, windows, distinct):
@@ -188,14 +192,14 @@ def _gather(x, windows, slots):
     # empty_like is NumPy's or CuPy's, after the array it is given.
     stack = np.empty_like(x, shape=(len(slots.starts), *sizes))
     starts = launch.table(slots.starts, x)
-    launch.elements(gather_v1, stack.size, x, starts, stack, windows.in_channels, *sizes)
+    launch.elements(gather_v1, stack.size, x, starts, stack, windows.in_channels, *sizes, stack.size)
     return stack
 
 
 COMPILE = [
-    launch.Build(gather_v1, "FIFiii"),
-    launch.Build(contract_v1, "FFFIFiii"),
-    launch.Build(contract_transposed_v1, "FFIIFii"),
-    launch.Build(gather_transposed_v1, "FIFiiii"),
+    launch.Build(gather_v1, "FIFiiii"),
+    launch.Build(contract_v1, "FFFIFiiii"),
+    launch.Build(contract_transposed_v1, "FFIIFiii"),
+    launch.Build(gather_transposed_v1, "FIFiiiii"),
     launch.Build(reduce_weight_v1, "FFIFii"),
 ]

@@ -178,13 +178,14 @@ def add_spans_v1(
     sums,  # (spans, O, K)
     dweight,  # (O, K)
     spans,
+    count,  # elements of dweight
 ):
     i = cuda.grid(1)
-    if i >= dweight.size:
+    if i >= count:
         return
     total = sums[i]
     for s in range(1, spans):
-        total += sums[s * dweight.size + i]
+        total += sums[s * count + i]
     dweight[i] = total
 
 
@@ -211,7 +212,7 @@ def backward_weight(dy, x, dweight, windows):
     sizes = windows.out_channels, windows.in_channels, windows.width, columns
     launch.blocks(band_v1, grid, (THREADS_X, THREADS_Y), dy, x, *_tables(windows, tiles, x), sums, span, *sizes)
     if spans > 1:
-        launch.elements(add_spans_v1, dweight.size, sums, dweight, spans)
+        launch.elements(add_spans_v1, dweight.size, sums, dweight, spans, dweight.size)
 
 
 def _contract(source, weight, bias, result, windows, tiles, transposed):
@@ -241,5 +242,5 @@ def _tables(windows, tiles, like):
 COMPILE = [
     launch.Build(contract_v1, "FFFIIIIIFiiiii"),
     launch.Build(band_v1, "FFIIIIIFiiiii"),
-    launch.Build(add_spans_v1, "FFi"),
+    launch.Build(add_spans_v1, "FFii"),
 ]

@@ -16,6 +16,7 @@ import threading
 import numpy as np
 
 __all__ = [
+    "atomic_add",
     "bits",
     "commit_copies",
     "copy_async16",
@@ -47,6 +48,8 @@ WARP = 32
 # Seconds after which a lane gives up waiting for the others; they have ended with an error, or never come.
 _PATIENCE = 60
 
+_adding = threading.Lock()
+
 _ROW = np.arange(WARP) // 4
 _QUAD = np.arange(WARP) % 4
 
@@ -74,6 +77,11 @@ def load(a, i):
 
 def store(a, i, value):
     _span(a, i, 1)[0] = value
+
+
+def atomic_add(a, i, value):
+    with _adding:
+        _span(a, i, 1)[0] += value
 
 
 def load2(a, i):

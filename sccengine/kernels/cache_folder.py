@@ -1,0 +1,23 @@
+"""Where compiled kernels are kept between runs, for both backends."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+
+def cache_root():
+    """$SCCENGINE_CACHE_DIR, else the platform's cache folder."""
+    chosen = os.environ.get("SCCENGINE_CACHE_DIR")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("sccengine", appauthor=False)) / "kernels"
+
+
+def writable(folder):
+    """`folder`, made if need be; None where it cannot be written: kernels are then compiled anew in each process."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return None
