@@ -82,5 +82,5 @@ def sum_rows(x, out):
 
 COMPILE = [
     Build(sum_rows_v1, "FFi"),
-    Build(sum_rows_v2, "FFii", instructions=("LDG.E.128",), registers=32),
+    Build(sum_rows_v2, "FFii", instructions=("LDG.E.128",), registers=40),
 ]
