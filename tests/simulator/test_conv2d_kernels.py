@@ -80,6 +80,16 @@ def test_weight_gradient_in_spans(monkeypatch, wanted, spans):
     assert_close("dweight", got, dweight, "float32")
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+def test_an_infinity_reaches_the_weights_that_saw_it(batch):
+    x, dy = np.zeros((1, 5, 5, batch), np.float32), np.ones((1, 3, 3, batch), np.float32)
+    # The last slab runs on past the last output pixel (2, 2), where tap (0, 0) would come to this one.
+    x[0, 3, 0] = np.inf
+    dweight = np.empty((1, 1, 3, 3), np.float32)
+    conv2d_band.backward_weight(dy, x, dweight, (1, 1), (0, 0), 1)
+    np.testing.assert_array_equal(dweight[0, 0], [[0, 0, 0], [np.inf, 0, 0], [np.inf, 0, 0]])
+
+
 @pytest.mark.parametrize("wanted, splits", [(0, 1), (10**6, 3)])
 def test_sums_in_parts(monkeypatch, wanted, splits):
     case = ((3, 3), (1, 1), (1, 1), 1, (6, 3, 2), 5)

@@ -23,7 +23,8 @@ CASES = [
     ((3, 1), (2, 1), (1, 0), (2, 5, 2), 1),
     ((2, 3), (1, 2), (1, 2), (1, 3, 4), 3),
 ]
-BATCHES = [1, 2, 3, 4, 5, 8]
+# From 16 on the images of a pixel are more than one chunk.
+BATCHES = [1, 2, 3, 4, 5, 8, 16, 18]
 # Every case with one image (one lane a thread) and with four or eight, every batch size with the usual kernel.
 PROBLEMS = [(case, batch) for number, case in enumerate(CASES) for batch in (BATCHES if number == 0 else (1, 4))]
 
