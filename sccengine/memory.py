@@ -20,6 +20,16 @@ _bytes = {"used": 0, "kept": 0, "peak": 0}
 _lock = threading.RLock()  # a collection may end an array's life within these very functions
 
 
+def _give_back(entry, bytes_=_bytes, free=_free, lock=_lock, slack=_SLACK):
+    # The defaults keep alive what a dying interpreter may have cleared already.
+    size = len(entry[0])
+    with lock:
+        bytes_["used"] -= size
+        if bytes_["used"] + bytes_["kept"] + size <= slack * bytes_["peak"]:
+            bytes_["kept"] += size
+            free.setdefault(size, []).append(entry)
+
+
 class _Lease:
     """What an array's ``base`` points to: gives the block back when the last view dies."""
 
@@ -29,8 +39,8 @@ class _Lease:
         self.entry = entry
         self.__array_interface__ = {"data": (entry[1], False), "shape": shape, "typestr": dtype.str, "version": 3}
 
-    def __del__(self):
-        _give_back(self.entry)
+    def __del__(self, give_back=_give_back):
+        give_back(self.entry)
 
 
 def empty(shape, dtype):
@@ -61,16 +71,6 @@ def _take(size):
     block = np.empty(size, np.uint8)
     address = block.__array_interface__["data"][0]
     return block, address + -address % _ALIGNMENT
-
-
-def _give_back(entry, bytes_=_bytes, free=_free, lock=_lock):
-    # The defaults keep alive what a dying interpreter may have cleared already.
-    size = len(entry[0])
-    with lock:
-        bytes_["used"] -= size
-        if bytes_["used"] + bytes_["kept"] + size <= _SLACK * bytes_["peak"]:
-            bytes_["kept"] += size
-            free.setdefault(size, []).append(entry)
 
 
 def release():
