@@ -1,15 +1,15 @@
 """Compiles every CUDA kernel to machine code for one compute capability, without a GPU; prints a row of JSON each.
 
-    python -m tests.compile.compiler 9.0
+    python -m tests.compile.compiler 9.0 [PART PARTS]
 
 The code is made as for a launch on a GPU (sccengine/kernels/cuda/compiler.py), and then read with NVIDIA's own tools.
-A row holds
+Part PART, counted from 0, of PARTS of the kernels; all of them by default. A row holds
 
     registers, stack               of a thread (stack in bytes: spills and arrays not in registers)
-    local_instructions             loads and stores of that stack, in the kernel and its subroutines
     shared                         static, of a block, in bytes; on 9.0 with the 1024 that CUDA reserves
     float64_instructions           in the PTX
-    opcodes                        {opcode with its modifiers: how often it stands in the code}
+    opcodes                        {opcode with its modifiers: how often it stands in the code}, if the Build wants
+                                   some: the disassembler takes half a second
     absent                         what the Build wants and the code has not
 """
 
@@ -41,35 +41,37 @@ def find_tool(name):
     return found[0] if found else None
 
 
-def rows(capability):
-    """A row for each Build and dtype that there is for this capability, one after the other."""
-    for module, build in builds():
+def rows(capability, part=0, parts=1, disassemble=False):
+    """A row for each Build and dtype that there is for this capability; `disassemble` counts the opcodes of all."""
+    for module, build in builds()[part::parts]:
         for dtype in build.dtypes if capability >= build.since else ():
             row = {"kernel": f"{module.__name__}.{build.kernel.py_func.__name__}", "codes": build.codes}
             row |= {"dtype": dtype, "registers_allowed": build.registers}
             try:
-                row |= measure(build.kernel, argument_types(build.codes, dtype), capability)
-                row["absent"] = [each for each in build.instructions if not occurs(each, row["opcodes"])]
+                wanted = build.instructions
+                row |= measure(
+                    build.kernel, argument_types(build.codes, dtype), capability, bool(wanted) or disassemble
+                )
+                row["absent"] = [each for each in wanted if not occurs(each, row["opcodes"])]
             except Exception as error:
                 row["error"] = f"{type(error).__name__}: {error}"
             yield row
 
 
-def measure(kernel, signature, capability):
+def measure(kernel, signature, capability, disassemble):
     """What the machine code of a kernel is like."""
     ptx = compiler.ptx(kernel, signature, capability)
     name = compiler.entry_name(ptx)
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder, "kernel.cubin")
         cubin.write_bytes(compiler.link(ptx, capability))
-        usage = {function: figures for function, *figures in _USAGE.findall(_output("cuobjdump", "-res-usage", cubin))}
-        registers, stack, shared, local = map(int, usage[name])
-        opcodes = Counter(_OPCODE.findall(_output("nvdisasm", cubin)))
+        found = _USAGE.findall(_output("cuobjdump", "-res-usage", cubin))
+        usage = {function: [int(figure) for figure in figures] for function, *figures in found}
+        opcodes = Counter(_OPCODE.findall(_output("nvdisasm", cubin) if disassemble else ""))
     return {
-        "registers": registers,
-        "stack": stack + local,
-        "shared": shared,
-        "local_instructions": sum(opcodes[opcode] for opcode in opcodes if opcode.startswith(("LDL", "STL"))),
+        "registers": usage[name][0],
+        "stack": max(stack + local for _, stack, _, local in usage.values()),
+        "shared": usage[name][2],
         "float64_instructions": len(re.findall(r"\.f64\b", ptx)),
         "opcodes": opcodes,
     }
@@ -95,7 +97,7 @@ def _output(tool, *arguments):
 
 def main():
     capability = tuple(int(part) for part in sys.argv[1].split("."))
-    for row in rows(capability):
+    for row in rows(capability, *map(int, sys.argv[2:])):
         print(json.dumps(row), flush=True)
 
 
