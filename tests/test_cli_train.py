@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sccengine import models
-from sccengine.cli import job
+from sccengine.training import job
 from sccengine.cli.main import run
 from sccengine.training import load_weights
 
@@ -203,12 +203,14 @@ def test_a_dry_run_finds_data_that_a_model_cannot_take(tmp_path, capsys):
 
 
 def test_a_dry_run_names_numbers_that_are_not_finite(tmp_path, capsys, monkeypatch):
+    build = job.build_model
+
     def build_broken(config):
-        model = job.build_model(config)
+        model = build(config)
         model.head.weight.data[0, 0] = np.nan
         return model
 
-    monkeypatch.setattr("sccengine.cli.train.build_model", build_broken)
+    monkeypatch.setattr(job, "build_model", build_broken)
     with np.errstate(all="ignore"):
         assert run(["train", "--dry-run", "--out", str(tmp_path / "a"), *SMALL]) == 1
     assert "dry run: the loss is not finite on the first batch" in capsys.readouterr().err
@@ -225,7 +227,7 @@ def options_of(tmp_path, monkeypatch, capsys):
         assert run(["train", "--out", str(tmp_path / "none"), *arguments]) == 1
         return json.loads(capsys.readouterr().err.removeprefix("sccengine: "))
 
-    monkeypatch.setattr("sccengine.cli.train._build", stop)
+    monkeypatch.setattr("sccengine.cli.train.build_trainer", stop)
     return ask
 
 

@@ -7,8 +7,8 @@ import click
 from sccengine import data
 from sccengine.training import evaluate as evaluate_model
 from sccengine.training.evaluation import device_of
+from sccengine.training.job import build_test_loader
 
-from .job import build_test_loader
 from .options import data_dir_option, device_option, json_option, print_json, run_argument
 from .trained import WEIGHTS, load_trained
 

@@ -9,8 +9,20 @@ from pathlib import Path
 
 import click
 
-from sccengine import DataError
+from sccengine import DataError, data
 from sccengine.models import MODELS, SCHEMES, STEMS
+from sccengine.training.job import (
+    DECAY_RATES,
+    DECAYS,
+    DIGITS_DECAY,
+    OPTIMIZERS,
+    RATES,
+    SCHEDULES,
+    STEP_EPOCHS,
+    STEP_FACTOR,
+)
+
+from .presets import preset_option
 
 
 class Number(click.ParamType):
@@ -112,6 +124,44 @@ data_dir_option = click.option(
     envvar="SCCENGINE_DATA_DIR",
     show_envvar=True,
     help="Where the data set's files are (not needed for those that come with the package).",
+)
+
+recipe_options = together(
+    preset_option,
+    click.option("--dataset", default="digits", show_default=True, help=f"One of {', '.join(data.NAMES)}."),
+    data_dir_option,
+    click.option("--augment/--no-augment", default=True, show_default=True, help="Vary the training images at random."),
+    click.option("--epochs", type=click.IntRange(min=1), metavar="N", default=60, show_default=True),
+    click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=32, show_default=True),
+    click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="sgd", show_default=True),
+    click.option(
+        "--lr",
+        type=Number(above=0),
+        show_default=", ".join(f"{rate} for {name}" for name, rate in RATES.items()),
+        help="Learning rate at the start.",
+    ),
+    click.option("--nesterov/--no-nesterov", default=True, show_default=True, help="Which momentum of 0.9 sgd has."),
+    click.option(
+        "--schedule",
+        type=click.Choice(SCHEDULES),
+        default="cosine",
+        show_default=True,
+        help=f"cosine: down to 0 at the end; step: times {STEP_FACTOR} every {STEP_EPOCHS} epochs; constant.",
+    ),
+    click.option(
+        "--weight-decay",
+        type=Number(least=0),
+        show_default=f"{DECAY_RATES['sgd']} for sgd ({DIGITS_DECAY} on digits), {DECAY_RATES['adamw']} for adamw",
+        help="Pulls what --decay says towards 0.",
+    ),
+    click.option(
+        "--decay",
+        type=click.Choice(DECAYS),
+        default="weights",
+        show_default=True,
+        help="What weight decay is for: weights, or biases and batch norm too.",
+    ),
+    click.option("--label-smoothing", type=Number(least=0, below=1), default=0.1, show_default=True),
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

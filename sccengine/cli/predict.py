@@ -9,8 +9,8 @@ import numpy as np
 
 from sccengine import DataError, data
 from sccengine.training import predict as predict_images
+from sccengine.training.job import normalisation
 
-from .job import normalisation
 from .options import device_option, json_option, print_json, run_argument
 from .trained import WEIGHTS, load_trained
 

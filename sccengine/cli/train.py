@@ -8,81 +8,26 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from sccengine import backend, data
-from sccengine.training import RunDirectoryError, Trainer, TrainingInterrupted
+from sccengine.training import RunDirectoryError, TrainingInterrupted
+from sccengine.training.job import build_trainer, choose_rates
 from sccengine.training.run_directory import RunDirectory
 
 from .dry_run import check_run
-from .job import (
-    DECAYS,
-    OPTIMIZERS,
-    SCHEDULES,
-    STEP_EPOCHS,
-    STEP_FACTOR,
-    build_model,
-    build_optimizer,
-    build_schedule,
-    build_test_loader,
-    build_train_loader,
-    describe_data,
+from .options import Folder, Number, device_option, model_options, recipe_options, together, usage_errors
+
+_patience_option = click.option(
+    "--patience", type=click.IntRange(min=1), metavar="N", help="Stop after N epochs without a better one."
 )
-from .options import Folder, Number, data_dir_option, device_option, model_options, together, usage_errors
-from .presets import preset_option
 
-# What each optimizer is given where --lr and --weight-decay are not; the few digits want more decay than large sets.
-_RATES = {"sgd": 0.1, "adamw": 0.002}
-_DECAYS = {"sgd": 5e-4, "adamw": 0.05}
-_DIGITS_DECAY = 5e-3
-
-_recipe_options = together(
-    preset_option,
-    click.option("--dataset", default="digits", show_default=True, help=f"One of {', '.join(data.NAMES)}."),
-    data_dir_option,
-    click.option("--augment/--no-augment", default=True, show_default=True, help="Vary the training images at random."),
-    click.option("--epochs", type=click.IntRange(min=1), metavar="N", default=60, show_default=True),
-    click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=32, show_default=True),
-    click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="sgd", show_default=True),
-    click.option(
-        "--lr",
-        type=Number(above=0),
-        show_default=", ".join(f"{rate} for {name}" for name, rate in _RATES.items()),
-        help="Learning rate at the start.",
-    ),
-    click.option("--nesterov/--no-nesterov", default=True, show_default=True, help="Which momentum of 0.9 sgd has."),
-    click.option(
-        "--schedule",
-        type=click.Choice(SCHEDULES),
-        default="cosine",
-        show_default=True,
-        help=f"cosine: down to 0 at the end; step: times {STEP_FACTOR} every {STEP_EPOCHS} epochs; constant.",
-    ),
-    click.option(
-        "--weight-decay",
-        type=Number(least=0),
-        show_default=f"{_DECAYS['sgd']} for sgd ({_DIGITS_DECAY} on digits), {_DECAYS['adamw']} for adamw",
-        help="Pulls what --decay says towards 0.",
-    ),
-    click.option(
-        "--decay",
-        type=click.Choice(DECAYS),
-        default="weights",
-        show_default=True,
-        help="What weight decay is for: weights, or biases and batch norm too.",
-    ),
-    click.option("--label-smoothing", type=Number(least=0, below=1), default=0.1, show_default=True),
-    click.option(
-        "--patience", type=click.IntRange(min=1), metavar="N", help="Stop after N epochs without a better one."
-    ),
-    click.option(
-        "--seed",
-        type=click.IntRange(min=0, max=2**63 - 1),
-        metavar="N",
-        default=0,
-        envvar="SCCENGINE_SEED",
-        show_envvar=True,
-        show_default=True,
-        help="For the weights, the order of the images and their variation.",
-    ),
+_seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**63 - 1),
+    metavar="N",
+    default=0,
+    envvar="SCCENGINE_SEED",
+    show_envvar=True,
+    show_default=True,
+    help="For the weights, the order of the images and their variation.",
 )
 
 _checkpoint_options = together(
@@ -100,7 +45,9 @@ _checkpoint_options = together(
 @click.option("--out", type=Folder(), help="The run's folder.  [default: runs/DATE-TIME]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, from its newest checkpoint.")
 @model_options
-@_recipe_options
+@recipe_options
+@_patience_option
+@_seed_option
 @device_option
 @_checkpoint_options
 @click.option("--dry-run", is_flag=True, help="Check data, model and one batch; train and write nothing.")
@@ -131,10 +78,7 @@ def train(
         if resume:
             raise click.UsageError("--resume needs --out DIR, the run to go on with", ctx)
         out = Path("runs") / time.strftime("%Y%m%d-%H%M%S")
-    options["lr"] = _RATES[options["optimizer"]] if options["lr"] is None else options["lr"]
-    if options["weight_decay"] is None:
-        digits = options["dataset"] == "digits" and options["optimizer"] == "sgd"
-        options["weight_decay"] = _DIGITS_DECAY if digits else _DECAYS[options["optimizer"]]
+    choose_rates(options)
 
     given = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     directory = RunDirectory(out)
@@ -155,17 +99,18 @@ def train(
     elif resume and not quiet:
         click.echo(f"{out} holds no run yet: starting from the beginning", err=True)
 
-    trainer = _build(
-        options,
-        epochs,
-        data_dir,
-        device,
-        out=out,
-        keep=keep,
-        checkpoint_steps=checkpoint_steps,
-        checkpoint_seconds=checkpoint_seconds,
-        progress="quiet" if quiet else "auto",
-    )
+    with usage_errors():
+        trainer = build_trainer(
+            options,
+            epochs,
+            data_dir,
+            device,
+            out=out,
+            keep=keep,
+            checkpoint_steps=checkpoint_steps,
+            checkpoint_seconds=checkpoint_seconds,
+            progress="quiet" if quiet else "auto",
+        )
     if not quiet:
         click.echo(_headline(trainer, out))
     if dry_run:
@@ -193,45 +138,6 @@ def _refuse_contradictions(ctx, given, options, saved, directory):
                 f"leave the option out, or start a new run in another folder",
                 ctx,
             )
-
-
-def _build(options, epochs, data_dir, device, **settings):
-    """The Trainer of a run with these options; `settings` go to it as they are."""
-    with usage_errors():
-        train_set, test_set = data.load(options["dataset"], data_dir)
-    config = {
-        "options": options,
-        "data": describe_data(options["dataset"], train_set),
-    }
-    config["model"] = {
-        "name": options["model"],
-        "scheme": options["scheme"],
-        "groups": options["groups"],
-        "overlap": options["overlap"],
-        "width": options["width"],
-        "stem": options["stem"],
-        "in_channels": train_set.image_shape[0],
-        "num_classes": train_set.num_classes,
-    }
-    backend.set_seed(options["seed"])
-    with usage_errors():
-        model = build_model(config)
-        device = backend.resolve_device(device)
-    model.to(device)
-    config["environment"] = {"device": device, "data_dir": data_dir and str(data_dir)}
-    train_loader = build_train_loader(config, train_set, device)
-    test_loader = build_test_loader(config, test_set, device)
-    return Trainer(
-        model,
-        build_optimizer(config, model),
-        train_loader,
-        test_loader,
-        schedule=build_schedule(config, epochs, len(train_loader)),
-        label_smoothing=options["label_smoothing"],
-        patience=options["patience"],
-        config=config,
-        **settings,
-    )
 
 
 def _headline(trainer, out):

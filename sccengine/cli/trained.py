@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sccengine import backend
 from sccengine.training import RunDirectoryError, load_weights
+from sccengine.training.job import build_model
 from sccengine.training.run_directory import RunDirectory
 
-from .job import build_model
 from .options import usage_errors
 
 WEIGHTS = ("best", "last")

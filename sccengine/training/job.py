@@ -1,4 +1,5 @@
-"""From the plain values in config.json to the objects of a training run, the same on starting and on resuming.
+"""From plain values to the objects of a training run: what ``sccengine train`` and ``compare`` do with their options,
+the same on starting and on resuming.
 
 config["options"]   the options of `sccengine train` that decide the result
 config["model"]     the arguments of models.build
@@ -7,8 +8,21 @@ config["data"]      what the data set turned out to be: image_shape, class_names
 
 from __future__ import annotations
 
-from sccengine import data, models, optim
+from sccengine import backend, data, models, optim
 from sccengine.data import transforms
+
+from .trainer import Trainer
+
+SCHEDULES = ("cosine", "step", "constant")
+OPTIMIZERS = ("sgd", "adamw")
+DECAYS = ("weights", "all")
+STEP_EPOCHS = 10
+STEP_FACTOR = 0.5
+
+# What each optimizer is given where --lr and --weight-decay are not; the few digits want more decay than large sets.
+RATES = {"sgd": 0.1, "adamw": 0.002}
+DECAY_RATES = {"sgd": 5e-4, "adamw": 0.05}
+DIGITS_DECAY = 5e-3
 
 TEST_BATCH = 256
 
@@ -26,6 +40,61 @@ _AUGMENTATIONS = {
     "folder": (4, True, 0),
     "synthetic": (4, True, 0),
 }
+
+
+def choose_rates(options):
+    """Give `options` the learning rate and weight decay that suit its optimizer and data set where they are None."""
+    if options["lr"] is None:
+        options["lr"] = RATES[options["optimizer"]]
+    if options["weight_decay"] is None:
+        digits = options["dataset"] == "digits" and options["optimizer"] == "sgd"
+        options["weight_decay"] = DIGITS_DECAY if digits else DECAY_RATES[options["optimizer"]]
+
+
+def build_trainer(options, epochs, data_dir=None, device=None, **settings):
+    """The Trainer of a run of `epochs` epochs; its config is what ``sccengine train`` writes.
+
+    options    the options of ``sccengine train`` that decide the result, by name, all of them
+    data_dir   where the data set's files are, as data.load understands it
+    settings   more arguments of Trainer: out, progress, checkpoint_steps ...
+
+    Raises ValueError for settings that do not fit each other or the data, and what data.load and devices raise.
+    """
+    train_set, test_set = data.load(options["dataset"], data_dir)
+    config = describe_run(options, train_set)
+    backend.set_seed(options["seed"])
+    model = build_model(config)
+    device = backend.resolve_device(device)
+    model.to(device)
+    config["environment"] = {"device": device, "data_dir": data_dir and str(data_dir)}
+    train_loader = build_train_loader(config, train_set, device)
+    test_loader = build_test_loader(config, test_set, device)
+    return Trainer(
+        model,
+        build_optimizer(config, model),
+        train_loader,
+        test_loader,
+        schedule=build_schedule(config, epochs, len(train_loader)),
+        label_smoothing=options["label_smoothing"],
+        patience=options["patience"],
+        config=config,
+        **settings,
+    )
+
+
+def describe_run(options, train_set):
+    """config.json of a run with these options, without the environment."""
+    model = {name: options[name] for name in ("scheme", "groups", "overlap", "width", "stem")}
+    return {
+        "options": options,
+        "data": describe_data(options["dataset"], train_set),
+        "model": {
+            "name": options["model"],
+            **model,
+            "in_channels": train_set.image_shape[0],
+            "num_classes": train_set.num_classes,
+        },
+    }
 
 
 def describe_data(dataset, train_set):
@@ -105,10 +174,3 @@ def build_schedule(config, epochs, steps_per_epoch):
     if name == "step":
         return schedules.step(every=STEP_EPOCHS * steps_per_epoch, factor=STEP_FACTOR)
     return schedules.constant()
-
-
-SCHEDULES = ("cosine", "step", "constant")
-OPTIMIZERS = ("sgd", "adamw")
-DECAYS = ("weights", "all")
-STEP_EPOCHS = 10
-STEP_FACTOR = 0.5
