@@ -47,6 +47,7 @@ LACKS = {
     "max_pool2d": LAYER,
     "relu": LAYER,
     "scc": LAYER,
+    "separable": {**LAYER, "nn": "is what nn.Sequential makes of several layers in evaluation"},
     "sgd": UPDATE,
 }
 WITH_KERNELS = [stem for stem, lacks in LACKS.items() if "cpu" not in lacks] + ["copy", "rows", "subsample", "tally"]

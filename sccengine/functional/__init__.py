@@ -19,6 +19,7 @@ from sccengine.functional.linear import linear
 from sccengine.functional.max_pool2d import max_pool2d
 from sccengine.functional.relu import relu, relu6
 from sccengine.functional.scc import scc
+from sccengine.functional.separable import separable
 
 __all__ = [
     "add",
@@ -36,4 +37,5 @@ __all__ = [
     "relu",
     "relu6",
     "scc",
+    "separable",
 ]

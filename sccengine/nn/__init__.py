@@ -10,6 +10,7 @@ from sccengine.nn.conv2d import Conv2d
 from sccengine.nn.cross_entropy import CrossEntropyLoss
 from sccengine.nn.dropout import Dropout
 from sccengine.nn.flatten import Flatten
+from sccengine.nn.fusion import unfused
 from sccengine.nn.global_avg_pool2d import GlobalAvgPool2d
 from sccengine.nn.linear import Linear
 from sccengine.nn.max_pool2d import MaxPool2d
@@ -36,4 +37,5 @@ __all__ = [
     "ReLU6",
     "Sequential",
     "init",
+    "unfused",
 ]

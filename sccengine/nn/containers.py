@@ -1,9 +1,13 @@
-"""Sequential (layers applied in order) and ModuleList (a list whose modules are registered)."""
+"""Sequential (layers applied in order) and ModuleList (a list whose modules are registered).
+
+In evaluation a Sequential runs depthwise separable blocks among its layers as one operator each: see fusion.py.
+"""
 
 from __future__ import annotations
 
 import operator
 
+from sccengine.nn import fusion
 from sccengine.nn.module import Module
 
 
@@ -54,6 +58,8 @@ class Sequential(_Indexed):
         return self._modules[self._name_at(index)]
 
     def forward(self, x):
+        if not self.training:
+            return fusion.apply(list(self._modules.values()), x)
         for layer in self._modules.values():
             x = layer(x)
         return x

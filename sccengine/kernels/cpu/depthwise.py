@@ -2,92 +2,31 @@
 
     y[f, i, j, n] = bias[f] + sum_(a, b) weight[f, a, b] * x[f // m, i * sh + a - ph, j * sw + b - pw, n]
 
-The batch lies innermost, so a pixel is a run of N numbers and, at stride 1, neighbouring pixels with the same taps make
-one longer run. Which taps an output position has and where they read is worked out once per geometry and axis, in a
-table of runs; forward and input gradient differ in their tables only, the weight gradient uses the forward ones.
+Forward and input gradient differ only in their tables of runs (depthwise_runs.py), the weight gradient uses the forward
+ones.
 
 A batch that fills no vector would leave borders and strides to scalar code: ``depthwise_packed`` takes it over.
 
 Threads take whole filters (or channels, for dx); a filter's sums are never divided.
 """
 
-import functools
-
 import numpy as np
 from numba import prange
 
 from sccengine.kernels.cpu import depthwise_packed
 from sccengine.kernels.cpu.compile import PARALLEL_WORK, jit, parallel_jit
-from sccengine.kernels.cpu.simd import VECTOR_BYTES
-from sccengine.kernels.cpu.taps import sum_lanes, tap_products, weighted_taps
-
-#: Bytes of a pixel's batch below which planes are packed.
-_SHORT_BATCH = 64
-
-#: Columns of a table of runs.
-_BEGIN, _LENGTH, _COUNT, _SOURCE, _SOURCE_STEP, _TAP, _TAP_STEP = range(7)
-
-
-@functools.lru_cache(maxsize=1024)
-def _forward_runs(size, outputs, kernel, stride, padding, merge):
-    """Runs of output positions along one axis; ``merge`` joins neighbours with the same taps."""
-    runs = []
-    for position in range(outputs):
-        start = position * stride - padding
-        tap = max(0, -start)
-        count = max(0, min(kernel, size - start) - tap)
-        runs.append([position, 1, count, start + tap if count else 0, 1, tap if count else 0, 1])
-    return _table(runs, merge and stride == 1)
-
-
-@functools.lru_cache(maxsize=1024)
-def _input_gradient_runs(size, outputs, kernel, stride, padding, merge):
-    """The same for positions of the input, each with the taps through which an output read it."""
-    runs = []
-    for position in range(size):
-        padded = position + padding
-        taps = [t for t in range(kernel) if (padded - t) % stride == 0 and 0 <= (padded - t) // stride < outputs]
-        first = taps[0] if taps else 0
-        runs.append([position, 1, len(taps), (padded - first) // stride if taps else 0, -1, first, stride])
-    return _table(runs, merge and stride == 1)
-
-
-def _table(runs, merge):
-    merged = []
-    for run in runs:
-        if merge and merged and (run[_COUNT], run[_TAP]) == (merged[-1][_COUNT], merged[-1][_TAP]):
-            merged[-1][_LENGTH] += 1
-        else:
-            merged.append(list(run))
-    return np.array(merged, dtype=np.int64).reshape(-1, 7)
-
-
-@jit
-def _gather_plane(source, source_plane, weight, f, init, accumulate, target, target_plane, rows, columns):
-    """target[target_plane] = init, or itself, + the taps of filter f over source[source_plane]."""
-    kh, kw = weight.shape[1:]
-    _, height, width, batch = source.shape
-    _, target_height, target_width, _ = target.shape
-    row_size = width * batch
-    for i in range(target_height):
-        for r in range(columns.shape[0]):
-            weighted_taps(
-                source,
-                (source_plane * height + rows[i, _SOURCE]) * row_size + columns[r, _SOURCE] * batch,
-                rows[i, _COUNT],
-                rows[i, _SOURCE_STEP] * row_size,
-                columns[r, _COUNT],
-                columns[r, _SOURCE_STEP] * batch,
-                weight,
-                (f * kh + rows[i, _TAP]) * kw + columns[r, _TAP],
-                rows[i, _TAP_STEP] * kw,
-                columns[r, _TAP_STEP],
-                init,
-                accumulate,
-                target,
-                ((target_plane * target_height + i) * target_width + columns[r, _BEGIN]) * batch,
-                columns[r, _LENGTH] * batch,
-            )
+from sccengine.kernels.cpu.depthwise_runs import (
+    BEGIN,
+    COUNT,
+    LENGTH,
+    SOURCE,
+    TAP,
+    forward_runs,
+    gather_plane,
+    input_gradient_runs,
+)
+from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
+from sccengine.kernels.cpu.taps import sum_lanes, tap_products
 
 
 @jit
@@ -103,16 +42,16 @@ def _filter_products(f, dy, x, dweight, rows, columns):
         for r in range(columns.shape[0]):
             tap_products(
                 x,
-                ((plane * height + rows[i, _SOURCE]) * width + columns[r, _SOURCE]) * batch,
-                rows[i, _COUNT],
+                ((plane * height + rows[i, SOURCE]) * width + columns[r, SOURCE]) * batch,
+                rows[i, COUNT],
                 width * batch,
-                columns[r, _COUNT],
+                columns[r, COUNT],
                 batch,
                 dy,
-                ((f * outputs + i) * output_width + columns[r, _BEGIN]) * batch,
-                columns[r, _LENGTH] * batch,
+                ((f * outputs + i) * output_width + columns[r, BEGIN]) * batch,
+                columns[r, LENGTH] * batch,
                 sums,
-                rows[i, _TAP] * kw + columns[r, _TAP],
+                rows[i, TAP] * kw + columns[r, TAP],
                 kw,
                 1,
             )
@@ -120,15 +59,15 @@ def _filter_products(f, dy, x, dweight, rows, columns):
 
 
 @parallel_jit
-def _forward(x, weight, bias, y, rows, columns, parallel):
+def _forward(x, weight, bias, y, rows, columns, floor, parallel):
     multiplier = y.shape[0] // x.shape[0]
     if parallel:
         for index in prange(y.shape[0]):
             f = np.int64(index)
-            _gather_plane(x, f // multiplier, weight, f, bias[f], False, y, f, rows, columns)
+            gather_plane(x, f // multiplier, weight, f, bias[f], False, y, f, rows, columns, floor)
     else:
         for f in range(y.shape[0]):
-            _gather_plane(x, f // multiplier, weight, f, bias[f], False, y, f, rows, columns)
+            gather_plane(x, f // multiplier, weight, f, bias[f], False, y, f, rows, columns, floor)
 
 
 @jit
@@ -136,8 +75,9 @@ def _channel_gradient(c, dy, weight, dx, rows, columns):
     """dx[c], over the filters that read channel c"""
     multiplier = dy.shape[0] // dx.shape[0]
     zero = dx.dtype.type(0)
+    floor = dx.dtype.type(-np.inf)
     for f in range(c * multiplier, (c + 1) * multiplier):
-        _gather_plane(dy, f, weight, f, zero, f > c * multiplier, dx, c, rows, columns)
+        gather_plane(dy, f, weight, f, zero, f > c * multiplier, dx, c, rows, columns, floor)
 
 
 @parallel_jit
@@ -160,17 +100,8 @@ def _backward_weight(dy, x, dweight, rows, columns, parallel):
             _filter_products(f, dy, x, dweight, rows, columns)
 
 
-def _runs(tables, x, y, kernel, stride, padding):
-    rows = tables(x.shape[1], y.shape[1], kernel[0], stride[0], padding[0], False)
-    return rows, tables(x.shape[2], y.shape[2], kernel[1], stride[1], padding[1], True)
-
-
 def _is_large(y, kernel):
     return y.size * kernel[0] * kernel[1] >= 4 * PARALLEL_WORK
-
-
-def _is_short(batch, itemsize):
-    return batch * itemsize < _SHORT_BATCH
 
 
 def forward(
@@ -180,13 +111,16 @@ def forward(
     y,  # (O, HO, WO, N), written
     stride,  # (h, w)
     padding,  # (h, w)
+    relu=False,  # whether negative results become 0
 ):
     bias = np.zeros(y.shape[0], y.dtype) if bias is None else bias
+    floor = lowest(y.dtype, relu)
     kernel = weight.shape[1:]
-    if _is_short(x.shape[3], x.itemsize):
-        depthwise_packed.forward(x, weight, bias, y, stride, padding, _is_large(y, kernel))
+    if depthwise_packed.serves(x):
+        depthwise_packed.forward(x, weight, bias, y, stride, padding, floor, _is_large(y, kernel))
     else:
-        _forward(x, weight, bias, y, *_runs(_forward_runs, x, y, kernel, stride, padding), _is_large(y, kernel))
+        runs = forward_runs(x, y, kernel, stride, padding)
+        _forward(x, weight, bias, y, *runs, floor, _is_large(y, kernel))
 
 
 def backward_input(
@@ -197,10 +131,10 @@ def backward_input(
     padding,  # (h, w)
 ):
     kernel = weight.shape[1:]
-    if _is_short(dy.shape[3], dy.itemsize):
+    if depthwise_packed.serves(dy):
         depthwise_packed.backward_input(dy, weight, dx, stride, padding, _is_large(dy, kernel))
     else:
-        runs = _runs(_input_gradient_runs, dx, dy, kernel, stride, padding)
+        runs = input_gradient_runs(dx, dy, kernel, stride, padding)
         _backward_input(dy, weight, dx, *runs, _is_large(dy, kernel))
 
 
@@ -212,8 +146,8 @@ def backward_weight(
     padding,  # (h, w)
 ):
     kernel = dweight.shape[1:]
-    if _is_short(x.shape[3], x.itemsize):
+    if depthwise_packed.serves(x):
         depthwise_packed.backward_weight(dy, x, dweight, stride, padding, _is_large(dy, kernel))
     else:
-        runs = _runs(_forward_runs, x, dy, kernel, stride, padding)
+        runs = forward_runs(x, dy, kernel, stride, padding)
         _backward_weight(dy, x, dweight, *runs, _is_large(dy, kernel))

@@ -12,6 +12,14 @@ from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 from sccengine.kernels.cpu.taps import copy_runs, sum_lanes, tap_products, weighted_taps
 
+#: Bytes of a pixel's batch below which planes are packed.
+_SHORT_BATCH = 64
+
+
+def serves(image):
+    """Whether the batch of image (C, H, W, N) is so short that packing its planes pays."""
+    return image.shape[3] * image.itemsize < _SHORT_BATCH
+
 
 @jit
 def _span(first, step, count, size):
@@ -72,7 +80,7 @@ def _unpack(
 
 
 @jit
-def _filter_forward(f, x, weight, bias, y, stride, padding):
+def _filter_forward(f, x, weight, bias, y, stride, padding, floor):
     kh, kw = weight.shape[1:]
     sh, sw = stride
     filters, outputs, width, batch = y.shape
@@ -80,13 +88,15 @@ def _filter_forward(f, x, weight, bias, y, stride, padding):
     source = np.empty((outputs + (kh + sh - 1) // sh - 1, pitch, batch), x.dtype)
     target = np.empty((outputs, pitch, batch), x.dtype)
     length = ((outputs - 1) * pitch + width) * batch
-    for phase in range(min(sh, kh) * min(sw, kw)):
+    phases = min(sh, kh) * min(sw, kw)
+    none = y.dtype.type(-np.inf)
+    for phase in range(phases):
         a, b = phase // min(sw, kw), phase % min(sw, kw)
         _pack(x, f // (filters // x.shape[0]), a - padding[0], b - padding[1], sh, sw, source)
         weighted_taps(
             source, 0, (kh - a + sh - 1) // sh, pitch * batch, (kw - b + sw - 1) // sw, batch,
             weight, (f * kh + a) * kw + b, sh * kw, sw,
-            bias[f], phase > 0, target, 0, length,
+            bias[f], phase > 0, target, 0, length, floor if phase == phases - 1 else none,
         )  # fmt: skip
     _unpack(target, width, 0, 0, 1, 1, False, y, f)
 
@@ -110,7 +120,7 @@ def _channel_gradient(c, dy, weight, dx, stride, padding):
                 source, (above * pitch + before) * batch,
                 max(0, (kh - a + sh - 1) // sh), -pitch * batch, max(0, (kw - b + sw - 1) // sw), -batch,
                 weight, (f * kh + a) * kw + b, sh * kw, sw,
-                dx.dtype.type(0), False, target, 0, ((rows - 1) * pitch + columns) * batch,
+                dx.dtype.type(0), False, target, 0, ((rows - 1) * pitch + columns) * batch, dx.dtype.type(-np.inf),
             )  # fmt: skip
             _unpack(target, columns, a - padding[0], b - padding[1], sh, sw, f > c * multiplier, dx, c)
 
@@ -138,13 +148,13 @@ def _filter_products(f, dy, x, dweight, stride, padding):
 
 
 @parallel_jit
-def forward(x, weight, bias, y, stride, padding, parallel):
+def forward(x, weight, bias, y, stride, padding, floor, parallel):
     if parallel:
         for f in prange(y.shape[0]):
-            _filter_forward(np.int64(f), x, weight, bias, y, stride, padding)
+            _filter_forward(np.int64(f), x, weight, bias, y, stride, padding, floor)
     else:
         for f in range(y.shape[0]):
-            _filter_forward(f, x, weight, bias, y, stride, padding)
+            _filter_forward(f, x, weight, bias, y, stride, padding, floor)
 
 
 @parallel_jit

@@ -48,7 +48,6 @@ _FORWARD = {
     "cyclic_stack": partial(scc_stack.forward, distinct=True),
     "direct_output_centric": scc_direct.forward,
     "direct_input_centric": scc_direct.forward,
-    "tiles": scc_tiles.contract,
 }
 _BACKWARD_INPUT = {
     "channel_stack": partial(scc_stack.backward_input, distinct=False),
@@ -81,6 +80,9 @@ def forward(x, weight, bias, y, windows, variant=DEFAULT, relu=False):
 
     relu: negative results become 0.
     """
+    if variant == "tiles":
+        scc_tiles.contract(x, weight, bias, y, windows, relu)
+        return
     _FORWARD[variant](x, weight, bias, y, windows)
     if relu:
         relu_kernels.forward(y.reshape(-1), y.reshape(-1), math.inf)

@@ -3,7 +3,7 @@
 ``outer_tile``    a tile of ROWS destination rows times up to VECTORS vectors of columns, kept in registers while one
                   panel row after another is multiplied with a column of packed weights (forward and input gradient):
 
-                      y[r, 0:n] = bias[r] + sum_i weights[i, r] * panel[i, 0:n]
+                      y[r, 0:n] = max(floor, bias[r] + sum_i weights[i, r] * panel[i, 0:n])
 
 ``dot_tile``      ROWS x CHANNELS dot products along packed rows (weight gradient), vector lanes summed at the end:
 
@@ -26,6 +26,7 @@ from sccengine.kernels.cpu.simd import (
     INT,
     LANE,
     VECTOR_BYTES,
+    at_least,
     broadcast,
     call_outlined,
     constant,
@@ -75,9 +76,12 @@ def _make_outer_tile(vectors):
         row_stride,
         column,  # of y
         bias,  # one value a destination row, or empty
+        floor,  # 0 for ReLU, -inf for none, in the arrays' type; NaN stays NaN
     ):
         index = types.int64
-        signature = types.void(panel, index, index, weights, index, index, y, rows, index, index, index, bias)
+        signature = types.void(
+            panel, index, index, weights, index, index, y, rows, index, index, index, bias, panel.dtype
+        )  # fmt: skip
 
         def generate(context, builder, signature, args):
             pointers = {i: data_pointer(context, builder, signature.args[i], args[i]) for i in (0, 3, 6, 7, 11)}
@@ -94,7 +98,8 @@ def _make_outer_tile(vectors):
 
 
 def _emit_outer_tile(vectors, vector, builder, arguments):
-    panel, panel_at, stride, weights, weights_at, count, y, rows, rows_at, row_stride, column, bias, biases = arguments
+    panel, panel_at, stride, weights, weights_at, count, y, rows, rows_at, row_stride, column, bias = arguments[:12]
+    floor, biases = arguments[12:]
     row = [builder.sext(builder.load(builder.gep(rows, [builder.add(rows_at, constant(r))])), INT) for r in range(ROWS)]
     used = [builder.icmp_signed(">=", r, constant(0)) for r in row]
     has_bias = builder.icmp_signed(">", biases, constant(0))
@@ -114,11 +119,13 @@ def _emit_outer_tile(vectors, vector, builder, arguments):
             scale = broadcast(builder, builder.load(builder.gep(weight, [constant(r)])), vector)
             for v in range(vectors):
                 builder.store(builder.call(fma, [scale, columns[v], builder.load(sums[r][v])]), sums[r][v])
+    floor = broadcast(builder, floor, vector)
     for r in range(ROWS):
         with builder.if_then(used[r]):
             target = builder.gep(y, [builder.add(builder.mul(row[r], row_stride), column)])
             for v in range(vectors):
-                store(builder, builder.load(sums[r][v]), builder.gep(target, [constant(v * vector.count)]))
+                result = at_least(builder, builder.load(sums[r][v]), floor)
+                store(builder, result, builder.gep(target, [constant(v * vector.count)]))
 
 
 outer_tile_1, outer_tile_2, outer_tile_3 = (_make_outer_tile(vectors) for vectors in range(1, VECTORS + 1))

@@ -35,7 +35,7 @@ from sccengine.kernels.cpu.scc_microkernels import (
     outer_tile_2,
     outer_tile_3,
 )
-from sccengine.kernels.cpu.simd import VECTOR_BYTES
+from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
 # Multiply-accumulates below which waking a second thread costs more than it saves.
 _PARALLEL_MACS = 1 << 21
@@ -49,17 +49,20 @@ _CHUNK_VECTORS = 64
 
 
 @jit
-def _pack_weights(tile, weight, starts, channels, width, transposed, panel, first, length, rows, packed, at):
-    """Write W's entries of one tile to packed[at:], ROWS values a panel row."""
+def pack_weights(tile, weight, scale, starts, channels, width, transposed, panel, first, length, rows, packed, at):
+    """Write W's entries of one tile to packed[at:], ROWS values a panel row.
+
+    scale (O,), or empty: factors of the filters, for a tile of filters.
+    """
     # Unsigned indices: a signed one would be tested for counting from the end, which costs more than the copy.
     if transposed:
         _pack_channels(tile, weight, starts, channels, width, panel, first, length, rows, packed, at)
     else:
-        _pack_filters(tile, weight, starts, channels, width, panel, first, length, rows, packed, at)
+        _pack_filters(tile, weight, scale, starts, channels, width, panel, first, length, rows, packed, at)
 
 
 @jit
-def _pack_filters(tile, weight, starts, channels, width, panel, first, length, rows, packed, at):
+def _pack_filters(tile, weight, scale, starts, channels, width, panel, first, length, rows, packed, at):
     """The rows are filters: the taps of each lie one panel row apart from where its window begins."""
     for j in range(np.int64(length[tile]) * ROWS):
         packed[np.uint64(at + j)] = 0
@@ -73,10 +76,11 @@ def _pack_filters(tile, weight, starts, channels, width, panel, first, length, r
         source = row * width
         target = at + r + begin * ROWS
         before_wrap = min(width, channels - begin)
+        factor = scale[row] if len(scale) else weight.dtype.type(1)
         for tap in range(before_wrap):
-            packed[np.uint64(target + tap * ROWS)] = weight[np.uint64(source + tap)]
+            packed[np.uint64(target + tap * ROWS)] = weight[np.uint64(source + tap)] * factor
         for tap in range(before_wrap, width):
-            packed[np.uint64(target + (tap - channels) * ROWS)] = weight[np.uint64(source + tap)]
+            packed[np.uint64(target + (tap - channels) * ROWS)] = weight[np.uint64(source + tap)] * factor
 
 
 @jit
@@ -116,17 +120,35 @@ def _pack_row(source, start, count, lanes, packed, at):
 
 
 @jit
-def _outer_tile(vectors, panel, begin, stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias):
+def _outer_tile(
+    vectors, panel, begin, stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias, floor
+):
     if vectors == 3:
-        outer_tile_3(panel, begin, stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias)
+        outer_tile_3(panel, begin, stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias, floor)
     elif vectors == 2:
-        outer_tile_2(panel, begin, stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias)
+        outer_tile_2(panel, begin, stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias, floor)
     else:
-        outer_tile_1(panel, begin, stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias)
+        outer_tile_1(panel, begin, stride, packed, packed_at, count, y, rows, rows_at, y_stride, column, bias, floor)
 
 
 @jit
-def _contract_group(begin_block, end_block, source, columns, panel, first, length, rows, packed, packed_at, bias, y):
+def contract_group(
+    begin_block,  # of columns of the source
+    end_block,
+    source,  # (S, M) flat
+    columns,  # M
+    panel,  # the Tiles, as for _contract
+    first,
+    length,
+    rows,
+    packed,  # W, as pack_weights lays it out
+    packed_at,  # (T,), where each tile of it begins
+    bias,  # (R,) or empty
+    floor,  # 0 for ReLU, -inf for none
+    y,  # (R, y_columns) flat: column m of the source makes column y_at + m
+    y_columns,
+    y_at,
+):
     """Blocks of columns, a strip of them at a time: pack the strip's panel, then run the microkernel tile by tile."""
     lanes = VECTOR_BYTES // source.itemsize
     width = VECTORS * lanes  # of a block
@@ -135,6 +157,7 @@ def _contract_group(begin_block, end_block, source, columns, panel, first, lengt
     scratch = np.empty(strip * size, source.dtype)
     spill = np.empty(ROWS * width, source.dtype)
     spill_rows = np.arange(ROWS).astype(np.int32)
+    spill_bias = np.zeros(ROWS, source.dtype)
     for strip_begin in range(begin_block, end_block, strip):
         strip_end = min(strip_begin + strip, end_block)
         for i in range(len(panel)):
@@ -154,19 +177,20 @@ def _contract_group(begin_block, end_block, source, columns, panel, first, lengt
                         y,
                         rows,
                         tile * ROWS,
-                        columns,
-                        column,
+                        y_columns,
+                        y_at + column,
                         bias,
                     )
                 else:
                     # The last columns fill no whole vector: compute them aside and copy what belongs to y.
+                    _copy_bias(bias, rows, tile * ROWS, spill_bias)
                     target, target_rows, rows_at, row_stride, target_column, offsets = (
                         spill,
                         spill_rows,
                         0,
                         width,
                         0,
-                        bias[:0],
+                        spill_bias,
                     )
                 _outer_tile(
                     vectors,
@@ -182,23 +206,31 @@ def _contract_group(begin_block, end_block, source, columns, panel, first, lengt
                     row_stride,
                     target_column,
                     offsets,
+                    floor,
                 )
                 if vectors * lanes != count:
-                    _copy_spill(spill, width, count, rows, tile * ROWS, bias, y, columns, column)
+                    _copy_spill(spill, width, count, rows, tile * ROWS, y, y_columns, y_at + column)
 
 
 @jit
-def _copy_spill(spill, width, count, rows, rows_at, bias, y, columns, column):
+def _copy_bias(bias, rows, rows_at, spill_bias):
+    for r in range(ROWS):
+        row = np.int64(rows[rows_at + r])
+        if row >= 0 and len(bias):
+            spill_bias[r] = bias[row]
+
+
+@jit
+def _copy_spill(spill, width, count, rows, rows_at, y, columns, column):
     for r in range(ROWS):
         row = np.int64(rows[rows_at + r])
         if row >= 0:
-            offset = bias[row] if len(bias) else y.dtype.type(0)
             for j in range(count):
-                y[row * columns + column + j] = spill[r * width + j] + offset
+                y[row * columns + column + j] = spill[r * width + j]
 
 
 @jit
-def _packed_offsets(length, unit):
+def packed_offsets(length, unit):
     """Where each tile's packed values begin, and after the last their number; lengths rounded up to ``unit``."""
     offsets = np.zeros(len(length) + 1, np.int64)
     for tile in range(len(length)):
@@ -212,6 +244,7 @@ def _contract(
     source,  # (S, M) flat
     columns,  # M
     weight,  # (O, K) flat
+    scale,  # (O,), or empty: factors of the filters
     starts,  # (O,)
     channels,  # C
     width,  # K
@@ -221,28 +254,28 @@ def _contract(
     length,  # (T,) how many,
     rows,  # (T, ROWS) flat, and what it writes
     bias,  # (R,) or empty
+    floor,  # 0 for ReLU, -inf for none
     y,  # (R, M) flat
 ):
-    packed_at = _packed_offsets(length, 1)
+    packed_at = packed_offsets(length, 1)
     packed = np.empty(packed_at[-1], source.dtype)
+    windows = (starts, channels, width, transposed)
+    tiles = (panel, first, length, rows)
+    result = (bias, floor, y, columns, np.int64(0))
     block_columns = VECTORS * (VECTOR_BYTES // source.itemsize)
     blocks = (columns + block_columns - 1) // block_columns
     if groups > 1:
         for index in prange(len(first)):
             tile = np.int64(index)
-            _pack_weights(
-                tile, weight, starts, channels, width, transposed, panel, first, length, rows, packed, packed_at[tile]
-            )
+            pack_weights(tile, weight, scale, *windows, *tiles, packed, packed_at[tile])
         for index in prange(groups):
             group = np.int64(index)
             begin, end = group * blocks // groups, (group + 1) * blocks // groups
-            _contract_group(begin, end, source, columns, panel, first, length, rows, packed, packed_at, bias, y)
+            contract_group(begin, end, source, columns, *tiles, packed, packed_at, *result)
     else:
         for tile in range(len(first)):
-            _pack_weights(
-                tile, weight, starts, channels, width, transposed, panel, first, length, rows, packed, packed_at[tile]
-            )
-        _contract_group(np.int64(0), blocks, source, columns, panel, first, length, rows, packed, packed_at, bias, y)
+            pack_weights(tile, weight, scale, *windows, *tiles, packed, packed_at[tile])
+        contract_group(np.int64(0), blocks, source, columns, *tiles, packed, packed_at, *result)
 
 
 @jit
@@ -258,7 +291,7 @@ def _weight_group(begin_tile, end_tile, dy, x, columns, starts, channels, width,
         begin = min(begin, first[tile])
         end = max(end, first[tile] + length[tile])
     filters = rows[begin_tile * ROWS : end_tile * ROWS]
-    products_at = _packed_offsets(length[begin_tile:end_tile], CHANNELS)
+    products_at = packed_offsets(length[begin_tile:end_tile], CHANNELS)
     products = np.zeros(products_at[-1], x.dtype)
     # A dot tile may read up to CHANNELS - 1 rows beyond a window: there are zeros behind the last.
     x_panel = np.zeros((end - begin + CHANNELS) * stride, x.dtype)
@@ -307,9 +340,12 @@ def _contract_weight(groups, dy, x, columns, starts, channels, width, panel, fir
         _weight_group(np.int64(0), tiles, dy, x, columns, starts, channels, width, panel, first, length, rows, dweight)
 
 
-def contract(x, weight, bias, y, windows):
-    """y (O, M) from x (C, M), weight (O, K) and bias (O,) or None."""
-    _run(x, weight, bias, y, windows, windows.tiles(ROWS), False)
+def contract(x, weight, bias, y, windows, relu=False, scale=None):
+    """y (O, M) from x (C, M), weight (O, K) and bias (O,) or None; relu: negative results become 0.
+
+    scale (O,), or None for ones: factors of the rows of weight.
+    """
+    _run(x, weight, bias, y, windows, windows.tiles(ROWS), False, relu, scale)
 
 
 def contract_transposed(dy, weight, dx, windows):
@@ -317,14 +353,15 @@ def contract_transposed(dy, weight, dx, windows):
     _run(dy, weight, None, dx, windows, windows.transposed_tiles(ROWS), True)
 
 
-def _run(source, weight, bias, y, windows, tiles, transposed):
+def _run(source, weight, bias, y, windows, tiles, transposed, relu=False, scale=None):
     columns = source.shape[1]
     weight = weight.reshape(-1)
     _contract(
-        _groups(tiles, columns),
+        groups_of(tiles, columns),
         source.reshape(-1),
         columns,
         weight,
+        weight[:0] if scale is None else scale,
         windows.starts,
         windows.in_channels,
         windows.width,
@@ -334,6 +371,7 @@ def _run(source, weight, bias, y, windows, tiles, transposed):
         tiles.length,
         tiles.rows.reshape(-1),
         weight[:0] if bias is None else bias,
+        lowest(y.dtype, relu),
         y.reshape(-1),
     )
 
@@ -343,7 +381,7 @@ def contract_weight(dy, x, dweight, windows):
     tiles = windows.tiles(ROWS)
     columns = x.shape[1]
     _contract_weight(
-        min(_groups(tiles, columns), tiles.count),
+        min(groups_of(tiles, columns), tiles.count),
         dy.reshape(-1),
         x.reshape(-1),
         columns,
@@ -358,5 +396,6 @@ def contract_weight(dy, x, dweight, windows):
     )
 
 
-def _groups(tiles, columns):
+def groups_of(tiles, columns):
+    """How many threads share the columns: one where there is little to do."""
     return get_num_threads() if tiles.reads * ROWS * columns >= _PARALLEL_MACS else 1

@@ -6,6 +6,7 @@ calls it from several places would otherwise take ten seconds to compile.
 """
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -23,6 +24,11 @@ def _vector_bytes():
 
 #: Bytes of a vector register of the host.
 VECTOR_BYTES = _vector_bytes()
+
+
+def lowest(dtype, relu):
+    """The least result that a microkernel lets pass: 0 with ReLU, else -inf."""
+    return dtype.type(0.0 if relu else -np.inf)
 
 
 def constant(value):
@@ -71,6 +77,11 @@ def multiply_add(builder, vector):
     suffix = "f32" if isinstance(vector.element, ir.FloatType) else "f64"
     signature = ir.FunctionType(vector, [vector] * 3)
     return cgutils.get_or_insert_function(builder.module, signature, f"llvm.fma.v{vector.count}{suffix}")
+
+
+def at_least(builder, value, floor):
+    """``floor`` where ``value`` is not above it, else ``value``; NaN stays NaN."""
+    return builder.select(builder.fcmp_ordered("<=", value, floor), floor, value)
 
 
 def call_outlined(builder, name, emit, arguments):

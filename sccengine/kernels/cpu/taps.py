@@ -3,7 +3,7 @@
 A tap is a source run shifted against the target run. The taps of one run form a grid, count_y x count_x, along which
 source and weight offsets advance by constant steps (negative in an input gradient). Arrays are read as flat:
 
-``weighted_taps``   target[j] = init + sum_(i, k) weight[i, k] * source[i * step_y + k * step_x + j]
+``weighted_taps``   target[j] = max(floor, init + sum_(i, k) weight[i, k] * source[i * step_y + k * step_x + j])
 ``tap_products``    sums[i, k, lane] += sum_j source[i * step_y + k * step_x + j] * other[j],    lane = j mod lanes
 
 for 0 <= j < length. LLVM vectorises neither from a loop: it would have to prove that nine shifted runs do not overlap
@@ -20,6 +20,7 @@ from numba.extending import intrinsic
 
 from sccengine.kernels.cpu.compile import jit
 from sccengine.kernels.cpu.simd import (
+    at_least,
     broadcast,
     call_outlined,
     constant,
@@ -77,11 +78,12 @@ def weighted_taps(
     target,  # array
     target_at,
     length,
+    floor,  # 0 for ReLU, -inf for none, in the arrays' type; NaN stays NaN
 ):
     index = types.int64
     signature = types.void(
         source, index, index, index, index, index, weight, index, index, index, source.dtype, types.boolean,
-        target, index, index,
+        target, index, index, source.dtype,
     )  # fmt: skip
 
     def generate(context, builder, signature, args):
@@ -98,7 +100,7 @@ def weighted_taps(
 
 def _emit_weighted_taps(array, builder, arguments):
     source, source_at, count_y, step_y, count_x, step_x, weight, weight_at, weight_y, weight_x = arguments[:10]
-    init, accumulate, target, target_at, length = arguments[10:]
+    init, accumulate, target, target_at, length, floor = arguments[10:]
     source = _at(builder, source, source_at)
     weight = _at(builder, weight, weight_at)
     target = _at(builder, target, target_at)
@@ -122,8 +124,9 @@ def _emit_weighted_taps(array, builder, arguments):
             for v, total in enumerate(sums):
                 values = load(builder, _at(builder, run, constant(v * vector.count)), vector)
                 builder.store(builder.call(fma, [scale, values, builder.load(total)]), total)
+        lowest = broadcast(builder, floor, vector)
         for place, total in zip(places, sums):
-            store(builder, builder.load(total), place)
+            store(builder, at_least(builder, builder.load(total), lowest), place)
 
     _for_each_block(builder, length, lane_count(array), element_type(array), block)
 

@@ -34,6 +34,7 @@ def forward_v1(
     bias,  # (O,), read only if has_bias
     y,  # (O, HO, WO, N)
     has_bias,
+    relu,
     multiplier,  # O / C
     height,  # H
     width,  # W
@@ -62,7 +63,7 @@ def forward_v1(
                 if 0 <= w < width:
                     tap = np.uint32((f * kernel_height + kh) * kernel_width + kw)
                     total += weight[tap] * x[offset(channel, h, w, n, height, width, batch)]
-    y[i] = total
+    y[i] = y.dtype.type(0) if relu and total <= 0 else total
 
 
 @cuda.jit
@@ -149,11 +150,15 @@ def backward_weight_v1(
         dweight[tap] = total
 
 
-def forward(x, weight, bias, y, stride, padding):
-    """y (O, HO, WO, N) from x (C, H, W, N), weight (O, KH, KW) and bias (O,) or None."""
+def forward(x, weight, bias, y, stride, padding, relu=False):
+    """y (O, HO, WO, N) from x (C, H, W, N), weight (O, KH, KW) and bias (O,) or None.
+
+    relu: negative results become 0.
+    """
     if depthwise_strips.serves(x, weight, stride):
-        return depthwise_strips.forward(x, weight, bias, y, stride, padding)
-    elements(forward_v1, y.size, x, weight, bias, y, bias is not None, *_sizes(x, weight, y, stride, padding), y.size)
+        return depthwise_strips.forward(x, weight, bias, y, stride, padding, relu)
+    sizes = _sizes(x, weight, y, stride, padding)
+    elements(forward_v1, y.size, x, weight, bias, y, bias is not None, relu, *sizes, y.size)
 
 
 def backward_input(dy, weight, dx, stride, padding):
@@ -176,7 +181,7 @@ def _sizes(x, weight, y, stride, padding):
 
 
 COMPILE = [
-    Build(forward_v1, "FFFF" + "i" * 14),
+    Build(forward_v1, "FFFF" + "i" * 15),
     Build(backward_input_v1, "FFF" + "i" * 13),
     Build(backward_weight_v1, "FFF" + "i" * 12),
 ]

@@ -92,6 +92,7 @@ def kernels(kernel, stride, lanes):
         bias,  # (O,), read only if has_bias
         y,  # (O, HO, WO, N)
         has_bias,
+        relu,
         flipped,  # whether the kernel is turned by 180 degrees: the forward then makes dx of a stride of 1
         count,  # threads: O * strips * parts * WO * chunk
         chunk,  # lane groups of a column that neighbouring threads take
@@ -147,6 +148,9 @@ def kernels(kernel, stride, lanes):
 
         at = np.int32(((f * out_height + first_row) * out_width + wo) * batch + group * LANES)
         for r in static(ROWS):
+            for lane in range(LANES):
+                # A comparison, because max(NaN, 0) is 0 on a GPU.
+                total[r, lane] = zero if relu and total[r, lane] <= 0 else total[r, lane]
             if first_row + r < out_height:
                 if LANES == 4:
                     store4(y, at, total[r, 0], total[r, 1], total[r, 2], total[r, 3])
@@ -327,9 +331,9 @@ def serves(x, weight, stride):
     return x.dtype == np.float32 and (weight.shape[1:], stride) in COMPILED
 
 
-def forward(x, weight, bias, y, stride, padding):
-    """y (O, HO, WO, N) from x (C, H, W, N), weight (O, KH, KW) and bias (O,) or None."""
-    _forward(x, weight, bias, y, stride, padding, flipped=False)
+def forward(x, weight, bias, y, stride, padding, relu):
+    """y (O, HO, WO, N) from x (C, H, W, N), weight (O, KH, KW) and bias (O,) or None; relu: negative ones become 0."""
+    _forward(x, weight, bias, y, stride, padding, relu, flipped=False)
 
 
 def backward_input(dy, weight, dx, stride, padding):
@@ -338,7 +342,7 @@ def backward_input(dy, weight, dx, stride, padding):
     if stride == (1, 1) and dx.shape[0] == dy.shape[0]:
         # A convolution again, with the kernel turned round.
         padding = tuple(size - 1 - margin for size, margin in zip(kernel, padding))
-        return _forward(dy, weight, None, dx, stride, padding, flipped=True)
+        return _forward(dy, weight, None, dx, stride, padding, relu=False, flipped=True)
     lanes = lanes_of(dy, dx)
     channels, height, width, batch = dx.shape
     strips = launch.divide_up(height + padding[0] % stride[0], DX_ROWS)
@@ -369,7 +373,7 @@ def backward_weight(dy, x, dweight, stride, padding):
         add_spans(sums, dweight)
 
 
-def _forward(x, weight, bias, y, stride, padding, flipped):
+def _forward(x, weight, bias, y, stride, padding, relu, flipped):
     lanes = lanes_of(x, y)
     filters, out_height, out_width, batch = y.shape
     strips = launch.divide_up(out_height, ROWS)
@@ -379,7 +383,7 @@ def _forward(x, weight, bias, y, stride, padding, flipped):
     sizes = filters // x.shape[0], *x.shape[1:], out_height, out_width, *padding
     kernel = kernels(weight.shape[1:], stride, lanes).forward
     arrays = x, weight, bias, y
-    launch.elements(kernel, count, *arrays, bias is not None, flipped, count, chunk, parts, strips, *sizes)
+    launch.elements(kernel, count, *arrays, bias is not None, relu, flipped, count, chunk, parts, strips, *sizes)
 
 
 def lanes_of(*images):
@@ -407,7 +411,7 @@ COMPILE = [
     for lanes, load_and_store in ((4, ("LDG.E.128", "STG.E.128")), (1, ()))
     for made in [kernels(*sizes, lanes)]
     for kernel, codes, instructions in (
-        (made.forward, "FFFF" + "i" * 14, load_and_store),
+        (made.forward, "FFFF" + "i" * 15, load_and_store),
         (made.backward_input, "FFF" + "i" * 13, load_and_store),
         (made.backward_weight, "FFF" + "i" * 14, load_and_store[:1]),
     )
