@@ -85,16 +85,13 @@ def blocks(kernel, grid, block, *args, shared=0):
     large or not contiguous, TypeError for arguments of no known type, OverflowError for numbers beyond theirs, and
     RuntimeError for what the device refuses and for host arrays outside the simulator.
     """
-    width, height, depth = grid = _three(grid)
+    width, height, depth = grid = (*grid, 1, 1)[:3] if isinstance(grid, tuple) else (grid, 1, 1)
     if 0 in grid:
         return
     if width > _GRID_LIMITS[0] or height > _GRID_LIMITS[1] or depth > _GRID_LIMITS[2]:
         raise ValueError(f"{name_of(kernel)}: {grid} blocks, but CUDA launches at most {_GRID_LIMITS}")
-    _device_launch(kernel, grid, _three(block), shared, args)
-
-
-def _three(size):
-    return (*size, 1, 1)[:3] if isinstance(size, tuple) else (size, 1, 1)
+    block = (*block, 1, 1)[:3] if isinstance(block, tuple) else (block, 1, 1)
+    _device_launch(kernel, grid, block, shared, args)
 
 
 def _device_launch(*launch):
