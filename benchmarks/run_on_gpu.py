@@ -2,6 +2,7 @@
 
     machine      what GPU and versions there are; without a usable GPU nothing else is started
     tests        the gpu-marked tests; without pytest every operator of tests/checks against its float64 oracle
+    launch       bench_launch.py
     scc          bench_scc.py --device cuda
     train_step   bench_train_step.py --device cuda
 
@@ -34,15 +35,22 @@ def commands(scratch, seconds):
     """{part: (command, seconds that it may take, JSON file that it leaves or None)}."""
     benchmarks = ROOT / "benchmarks"
     python = sys.executable
-    tests = [python, "-m", "pytest", "-q", "-m", "gpu", "tests/gpu"]
+    # Everything rests on launching and on the intrinsics, so these are tested first.
+    first = ["tests/gpu/test_launch.py", "tests/gpu/test_intrinsics.py"]
+    tests = [python, "-m", "pytest", "-q", "-m", "gpu", *first, "tests/gpu"]
     if importlib.util.find_spec("pytest") is None:
         tests = [python, __file__, "--checks"]
     bench = ["--device", "cuda", "--min-samples", "20", "--timeout", "2", "--json"]
     return {
         "tests": (tests, 0.3 * seconds, None),
+        "launch": (
+            [python, str(benchmarks / "bench_launch.py"), *bench, str(scratch / "launch.json")],
+            0.1 * seconds,
+            scratch / "launch.json",
+        ),
         "scc": (
             [python, str(benchmarks / "bench_scc.py"), *bench, str(scratch / "scc.json")],
-            0.6 * seconds,
+            0.5 * seconds,
             scratch / "scc.json",
         ),
         "train_step": (
@@ -112,7 +120,7 @@ def run_checks(device="cuda"):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--skip", action="append", default=[], choices=("tests", "scc", "train_step"))
+    parser.add_argument("--skip", action="append", default=[], choices=("tests", "launch", "scc", "train_step"))
     parser.add_argument("--seconds", type=float, default=1500.0, help="for all parts together (default 1500)")
     parser.add_argument(
         "--checks", action="store_true", help="only check the operators, in this process, without pytest"

@@ -25,7 +25,6 @@ from cupy.cuda import driver, runtime
 from sccengine.kernels.cuda import compiler
 from sccengine.kernels.cuda.launch import ELEMENT_LIMIT, check_array, floating_dtype, name_of, scalar_dtype
 
-
 _ndarray = cupy.ndarray
 # CuPy makes an object for `flags`, which takes longer than the rest of an argument; it is made of this attribute.
 _is_contiguous = attrgetter("_c_contiguous" if hasattr(cupy.ndarray, "_c_contiguous") else "flags.c_contiguous")
