@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from sccengine import models
-from sccengine.training import job
 from sccengine.cli.main import run
-from sccengine.training import load_weights
+from sccengine.training import job, load_weights
 
 SMALL = ["--width", "0.25", "--device", "cpu", "--batch-size", "128"]
 

@@ -23,6 +23,7 @@ VERBS = {
     "evaluate": "Loss, accuracy and confusion matrix of a trained run.",
     "predict": "Classes and probabilities of image files.",
     "summary": "Windows, parameters and multiply-accumulates of a model, layer by layer.",
+    "compare": "Train the schemes side by side: parameters, MACs, accuracy, time, memory.",
     "download": "CIFAR-10 or CIFAR-100, checked; nothing that the default run needs.",
     "doctor": "What works on this machine, what is missing and how to get it.",
 }
@@ -62,6 +63,7 @@ def cli(ctx):
       sccengine evaluate runs/a                  how good it became
       sccengine predict runs/a digit.png         what it makes of a picture
       sccengine summary --scheme dw+pw           what a network costs
+      sccengine compare --out runs/schemes       what each scheme costs and gives
       sccengine doctor                           what works on this machine
     """
     if ctx.invoked_subcommand is None:

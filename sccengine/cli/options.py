@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,6 +63,22 @@ class Folder(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Shape(click.ParamType):
+    """Channels, height and width, written 3x32x32 or 3,32,32."""
+
+    name = "CxHxW"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        if not re.fullmatch(r"\d+[x,]\d+[x,]\d+", value):
+            self.fail(f"{value!r} is not of the form 3x32x32 (channels x height x width)", param, ctx)
+        shape = tuple(map(int, re.split("[x,]", value)))
+        if min(shape) < 1:
+            self.fail(f"{value}: every size must be at least 1", param, ctx)
+        return shape
+
+
 def together(*options):
     """One decorator of several options, in the order in which they are listed in the help."""
 
@@ -73,8 +90,20 @@ def together(*options):
     return decorate
 
 
-model_options = together(
-    click.option("--model", type=click.Choice(list(MODELS)), default="dscnet", show_default=True),
+size_options = together(
+    click.option(
+        "--width", type=Number(above=0), default=1.0, show_default=True, help="Multiplies the numbers of channels."
+    ),
+    click.option(
+        "--stem",
+        type=click.Choice(STEMS),
+        default="cifar",
+        show_default=True,
+        help="First layers: for small images, or for large ones.",
+    ),
+)
+
+model_settings = together(
     click.option(
         "--scheme",
         type=click.Choice(SCHEMES),
@@ -97,17 +126,12 @@ model_options = together(
         show_default=True,
         help="Overlap co of neighbouring windows, 0 <= co < 1.",
     ),
-    click.option(
-        "--width", type=Number(above=0), default=1.0, show_default=True, help="Multiplies the numbers of channels."
-    ),
-    click.option(
-        "--stem",
-        type=click.Choice(STEMS),
-        default="cifar",
-        show_default=True,
-        help="First layers: for small images, or for large ones.",
-    ),
+    size_options,
 )
+
+model_option = click.option("--model", type=click.Choice(list(MODELS)), default="dscnet", show_default=True)
+
+model_options = together(model_option, model_settings)
 
 device_option = click.option(
     "--device",

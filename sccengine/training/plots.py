@@ -38,7 +38,7 @@ def draw_curves(history, title=""):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0.02)
-        _tidy(axes)
+        tidy(axes)
     loss.set_ylabel("cross-entropy")
     loss.set_ylim(bottom=0)
     error.set_ylabel("errors (%)")
@@ -102,7 +102,8 @@ def save_figure(figure, path):
     write_atomically(path, buffer.getvalue())
 
 
-def _tidy(axes):
+def tidy(axes):
+    """Faint horizontal lines, no box."""
     axes.grid(axis="y", color=_FAINT, lw=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(colors=_INK)

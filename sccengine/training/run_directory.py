@@ -72,7 +72,7 @@ class RunDirectory:
                 f"{self.path} already holds a run: resume it, or choose another folder for a new one"
             )
         saved = self.read_config()
-        _compare(_plain(config), saved, self.config)
+        refuse_differences(_plain(config), saved, self.config)
         found = self.checkpoints.load_newest(warn)
         if found is None:
             if self.metrics.exists():
@@ -142,7 +142,7 @@ class RunDirectory:
         return ", ".join(part for part in parts if part)
 
 
-def _compare(config, saved, path):
+def refuse_differences(config, saved, path):
     """RunDirectoryError naming both values of the first setting that differs."""
     here, there = _flatten(config), _flatten(saved)
     for key in [*here, *there]:
