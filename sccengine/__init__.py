@@ -33,6 +33,7 @@ _MODULES = (
     "optim",
     "reference",
     "training",
+    "tuning",
     "windows",
 )
 

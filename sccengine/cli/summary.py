@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import click
 
 from sccengine import models
 
-from .options import json_option, model_options, print_json, usage_errors
-
-
-class Shape(click.ParamType):
-    """Channels, height and width, written 3x32x32 or 3,32,32."""
-
-    name = "CxHxW"
-
-    def convert(self, value, param, ctx):
-        if isinstance(value, tuple):
-            return value
-        if not re.fullmatch(r"\d+[x,]\d+[x,]\d+", value):
-            self.fail(f"{value!r} is not of the form 3x32x32 (channels x height x width)", param, ctx)
-        shape = tuple(map(int, re.split("[x,]", value)))
-        if min(shape) < 1:
-            self.fail(f"{value}: every size must be at least 1", param, ctx)
-        return shape
+from .options import Shape, json_option, model_options, print_json, usage_errors
 
 
 @click.command()

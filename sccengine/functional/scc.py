@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from sccengine import tuning
 from sccengine.autograd import Function, as_tensor
 from sccengine.backend import contiguous, empty, from_rows, kernels_for, rows
 from sccengine.functional import checks
@@ -43,7 +44,7 @@ class ContractionFunction(Function):
         weight = contiguous(weight).reshape(windows.out_channels, windows.width)
         y = empty((windows.out_channels, x.shape[1]), like=x)
         bias = None if bias is None else contiguous(bias)
-        kernels.forward(x, weight, bias, y, windows, self._variant("forward", kernels, y), self.relu)
+        kernels.forward(x, weight, bias, y, windows, self._variant("forward", y), self.relu)
         needs_dx, needs_dweight, _ = self.needs_gradient
         self.save(x if needs_dweight else None, weight if needs_dx else None, y if self.relu else None)
         return from_rows(y.reshape(windows.out_channels, *self.read_shape[1:]))
@@ -62,7 +63,7 @@ class ContractionFunction(Function):
             dx = self._backward_input(kernels, dy, weight)
         if needs_dweight:
             dweight = empty((self.windows.out_channels, self.windows.width), like=dy)
-            variant = self._variant("backward_weight", kernels.scc, dy)
+            variant = self._variant("backward_weight", dy)
             kernels.scc.backward_weight(dy, x, dweight, self.windows, variant)
             dweight = dweight.reshape(self.weight_shape)
         if needs_dbias:
@@ -80,18 +81,18 @@ class ContractionFunction(Function):
 
     def _backward_input(self, kernels, dy, weight):
         dx = empty((self.windows.in_channels, dy.shape[1]), like=dy)
-        kernels.scc.backward_input(dy, weight, dx, self.windows, self._variant("backward_input", kernels.scc, dy))
+        kernels.scc.backward_input(dy, weight, dx, self.windows, self._variant("backward_input", dy))
         dx = dx.reshape(self.read_shape)
         if self.stride != (1, 1):
             read, dx = dx, empty(self.input_shape, like=dy)
             kernels.subsample.backward(read, dx, self.stride)
         return from_rows(dx)
 
-    def _variant(self, purpose, kernels, y):
-        """The variant asked for, or the one that the kernels choose for y, or dy, (O, M)."""
+    def _variant(self, purpose, y):
+        """The variant asked for, or the one that is chosen for y, or dy, (O, M)."""
         if self.variant != "auto":
             return self.variant
-        return kernels.choose(purpose, self.windows, y, self.precision)
+        return tuning.choose("scc", purpose, self.windows, y, self.precision)
 
 
 def _check_variant(operator, name, kernels, x):
@@ -116,7 +117,7 @@ def scc(x, weight, bias=None, *, groups, overlap, stride=1, relu=False, variant=
     overlap    co in [0, 1): the part of its window that a filter shares with the next, read as the decimal written
     stride     an int or (h, w): only every stride-th pixel is computed
     relu       whether negative results become 0, as by F.relu, before they are written
-    variant    "auto" or a name of ``kernels.scc.VARIANTS``: the same result by another road, for comparison
+    variant    "auto" (tuning.py chooses) or a name of ``kernels.scc.VARIANTS``: the same result by another road, for comparison
 
     Raises ValueError or TypeError where settings, shapes or dtypes do not fit, before anything is computed.
     """

@@ -9,7 +9,8 @@ class Variant:
 
     name            as in ``F.scc(..., variant=name)``
     summary         one line: what it does and what it trades
-    deterministic   whether the same inputs always give the same bits; one that does not is never a default
+    deterministic   whether the same inputs always give the same bits, whatever the number of threads; one that does
+                    not is never chosen unasked
     workspace       what it allocates beside its outputs, in the operator's letters; "none" if nothing
     dtypes          the dtypes that it computes in
     precision       what set_matmul_precision must have allowed for it to be chosen: "highest" needs no permission

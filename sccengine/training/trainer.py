@@ -4,8 +4,9 @@
     history = trainer.fit(30)
 
 Everything that decides the next bit is in the state that `_state` collects: weights and buffers, optimizer, schedule,
-the loader's position, the engine's random numbers, the sums over the epoch under way, the history and the best weights
-so far. A checkpoint is that state, so a run that is killed and resumed ends with the bits of one that was not.
+the loader's position, the engine's random numbers, the variants chosen (tuning.py), the sums over the epoch under way,
+the history and the best weights so far. A checkpoint is that state, so a run that is killed and resumed ends with the
+bits of one that was not.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from itertools import islice
 
 import numpy as np
 
-from sccengine import backend
+from sccengine import backend, tuning
 from sccengine.data import Loader, batch_last
 from sccengine.functional import checks
 from sccengine.nn import Module
@@ -239,7 +240,9 @@ class Trainer:
             "label_smoothing": self.label_smoothing,
             "patience": self.patience,
         }
-        return {"training": training, **self.config}
+        # Where a run is started is not compared on resuming; `_load` looks at tuning.
+        environment = {"tuning": tuning.identity(device_of(self.model)), **self.config.get("environment", {})}
+        return {"training": training, **self.config, "environment": environment}
 
     def _schedule_samples(self):
         """[[step, multiplier], ...] at steps spread over the planned run: tells one schedule from another."""
@@ -255,6 +258,7 @@ class Trainer:
             "schedule": self._schedule_samples(),
             "loader": self.train_loader.state_dict(),
             "random": backend.random_state(),
+            "tuning": tuning.state(device_of(self.model)),
             "sums": self._sums,
             "history": self.history.rows,
             "best": self.best,
@@ -270,6 +274,7 @@ class Trainer:
         self.scheduler.load_state_dict(state["scheduler"])
         self.train_loader.load_state_dict(state["loader"])
         backend.set_random_state(state["random"])
+        tuning.resume(state["tuning"], device_of(self.model))
         self._sums = state["sums"]
         self.history.restore(state["history"])
         self.best = state["best"]
