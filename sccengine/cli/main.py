@@ -24,6 +24,7 @@ VERBS = {
     "predict": "Classes and probabilities of image files.",
     "summary": "Windows, parameters and multiply-accumulates of a model, layer by layer.",
     "compare": "Train the schemes side by side: parameters, MACs, accuracy, time, memory.",
+    "tune": "Finds the fastest kernels for a model on this machine, and remembers them.",
     "download": "CIFAR-10 or CIFAR-100, checked; nothing that the default run needs.",
     "doctor": "What works on this machine, what is missing and how to get it.",
 }
