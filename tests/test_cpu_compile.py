@@ -167,8 +167,8 @@ def launch_all():
     [
         (depthwise._forward, "ps", 4),
         (depthwise._backward_weight, "ps", 4),
-        (batch_norm._forward_training, "pd", 8),
-        (batch_norm._backward, "pd", 8),
+        (batch_norm._forward_training, "ps", 8),
+        (batch_norm._backward, "ps", 8),
         (relu._forward, "ps", 4),
         (dropout._apply, "(?:ps|q)", 4),
     ],
