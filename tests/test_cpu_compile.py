@@ -128,6 +128,8 @@ depthwise.backward_input(x, weight, dx, (1, 1), (1, 1))
 note()
 depthwise.backward_weight(x, y, weight, (1, 1), (1, 1))
 digest.update(weight.tobytes())
+depthwise.backward(x, y, weight, dx, weight.copy(), row[0], (1, 1), (1, 1))
+note()
 flat_y, flat_dx, mean = y.reshape(9, -1), dx.reshape(9, -1), np.empty((2, 9), np.float32)
 batch_norm.forward_training(flat, *row[:2], flat, flat_y, mean, row[2], *row[3:5], None, 0.1, 1e-5, True)
 digest.update(mean.tobytes())
@@ -155,6 +157,7 @@ def launch_all():
     flat, flat_y, mean = x.reshape(2, -1), y.reshape(2, -1), np.ones((2, 2), np.float32)
     depthwise.forward(x, weight, None, y, (1, 1), (1, 1))
     depthwise.backward_weight(x, x, weight, (1, 1), (1, 1))
+    depthwise.backward(x, x, weight, y, weight.copy(), row[0], (1, 1), (1, 1))
     batch_norm.forward_training(flat, *row[:2], None, flat_y, mean, row[2], None, None, None, 0.1, 1e-5, True)
     batch_norm.backward_training(flat, flat, None, *row[:2], mean, row[2], flat_y, None, *row[3:], 1e-5, True)
     relu.forward(x.reshape(-1), y.reshape(-1), 6.0)
@@ -167,6 +170,7 @@ def launch_all():
     [
         (depthwise._forward, "ps", 4),
         (depthwise._backward_weight, "ps", 4),
+        (depthwise._backward, "ps", 4),
         (batch_norm._forward_training, "ps", 8),
         (batch_norm._backward, "ps", 8),
         (relu._forward, "ps", 4),

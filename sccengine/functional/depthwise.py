@@ -49,18 +49,21 @@ class DepthwiseFunction(Function):
         needs_dx, needs_dweight, needs_dbias = self.needs_gradient
         dy = rows(dy)
         kernels = kernels_for(dy)
-        dx = dweight = dbias = None
-        if needs_dx:
-            dx = empty(self.input_shape, like=dy)
-            kernels.depthwise.backward_input(dy, weight, dx, self.stride, self.padding)
-            dx = from_rows(dx)
-        if needs_dweight:
-            dweight = empty(self.weight_shape, like=dy)
-            kernels.depthwise.backward_weight(dy, x, dweight, self.stride, self.padding)
-            dweight = dweight.reshape(-1, 1, *self.weight_shape[1:])
-        if needs_dbias:
-            dbias = empty(dy.shape[:1], like=dy)
-            kernels.rows.sum_rows(dy.reshape(dy.shape[0], -1), dbias)
+        dx = empty(self.input_shape, like=dy) if needs_dx else None
+        dweight = empty(self.weight_shape, like=dy) if needs_dweight else None
+        dbias = empty(dy.shape[:1], like=dy) if needs_dbias else None
+        settings = (self.stride, self.padding)
+        if needs_dx and needs_dweight:
+            kernels.depthwise.backward(dy, x, weight, dx, dweight, dbias, *settings)
+        else:
+            if needs_dx:
+                kernels.depthwise.backward_input(dy, weight, dx, *settings)
+            if needs_dweight:
+                kernels.depthwise.backward_weight(dy, x, dweight, *settings)
+            if needs_dbias:
+                kernels.rows.sum_rows(dy.reshape(dy.shape[0], -1), dbias)
+        dx = from_rows(dx) if needs_dx else None
+        dweight = dweight.reshape(-1, 1, *self.weight_shape[1:]) if needs_dweight else None
         return dx, dweight, dbias
 
 

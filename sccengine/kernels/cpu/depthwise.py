@@ -25,6 +25,7 @@ from sccengine.kernels.cpu.depthwise_runs import (
     gather_plane,
     input_gradient_runs,
 )
+from sccengine.kernels.cpu.rows import row_sum, sum_rows
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 from sccengine.kernels.cpu.taps import sum_lanes, tap_products
 
@@ -100,6 +101,27 @@ def _backward_weight(dy, x, dweight, rows, columns, parallel):
             _filter_products(f, dy, x, dweight, rows, columns)
 
 
+@jit
+def _channel_backward(c, dy, x, weight, dx, dweight, dbias, rows, columns, dx_rows, dx_columns):
+    """dx[c], and dweight and dbias of the filters that read channel c, while their dy is in cache"""
+    multiplier = dy.shape[0] // dx.shape[0]
+    for f in range(c * multiplier, (c + 1) * multiplier):
+        _filter_products(f, dy, x, dweight, rows, columns)
+        if dbias.size:
+            dbias[f] = row_sum(dy[f].reshape(dy[f].size))
+    _channel_gradient(c, dy, weight, dx, dx_rows, dx_columns)
+
+
+@parallel_jit
+def _backward(dy, x, weight, dx, dweight, dbias, rows, columns, dx_rows, dx_columns, parallel):
+    if parallel:
+        for c in prange(dx.shape[0]):
+            _channel_backward(np.int64(c), dy, x, weight, dx, dweight, dbias, rows, columns, dx_rows, dx_columns)
+    else:
+        for c in range(dx.shape[0]):
+            _channel_backward(c, dy, x, weight, dx, dweight, dbias, rows, columns, dx_rows, dx_columns)
+
+
 def _is_large(y, kernel):
     return y.size * kernel[0] * kernel[1] >= 4 * PARALLEL_WORK
 
@@ -151,3 +173,27 @@ def backward_weight(
     else:
         runs = forward_runs(x, dy, kernel, stride, padding)
         _backward_weight(dy, x, dweight, *runs, _is_large(dy, kernel))
+
+
+def backward(
+    dy,  # (O, HO, WO, N)
+    x,  # (C, H, W, N)
+    weight,  # (O, kh, kw)
+    dx,  # (C, H, W, N), written
+    dweight,  # (O, kh, kw), written
+    dbias,  # (O,), written, or None: not wanted
+    stride,  # (h, w)
+    padding,  # (h, w)
+):
+    """All gradients at once: dy is read from memory once instead of three times."""
+    if depthwise_packed.serves(x):
+        backward_input(dy, weight, dx, stride, padding)
+        backward_weight(dy, x, dweight, stride, padding)
+        if dbias is not None:
+            sum_rows(dy.reshape(dy.shape[0], -1), dbias)
+    else:
+        kernel = weight.shape[1:]
+        dbias = np.empty(0, dy.dtype) if dbias is None else dbias
+        runs = forward_runs(x, dy, kernel, stride, padding)
+        dx_runs = input_gradient_runs(dx, dy, kernel, stride, padding)
+        _backward(dy, x, weight, dx, dweight, dbias, *runs, *dx_runs, _is_large(dy, kernel))

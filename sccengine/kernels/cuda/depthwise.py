@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda
 
-from sccengine.kernels.cuda import depthwise_strips
+from sccengine.kernels.cuda import depthwise_strips, rows
 from sccengine.kernels.cuda.indexing import offset, quotient, split, thread_index
 from sccengine.kernels.cuda.launch import Build, blocks, elements
 from sccengine.kernels.cuda.reduction import THREADS, block_sum
@@ -173,6 +173,14 @@ def backward_weight(dy, x, dweight, stride, padding):
     if depthwise_strips.serves(x, dweight, stride):
         return depthwise_strips.backward_weight(dy, x, dweight, stride, padding)
     blocks(backward_weight_v1, dweight.size, THREADS, dy, x, dweight, *_sizes(x, dweight, dy, stride, padding))
+
+
+def backward(dy, x, weight, dx, dweight, dbias, stride, padding):
+    """All gradients, a launch each; dbias (O,) or None."""
+    backward_input(dy, weight, dx, stride, padding)
+    backward_weight(dy, x, dweight, stride, padding)
+    if dbias is not None:
+        rows.sum_rows(dy.reshape(dy.shape[0], -1), dbias)
 
 
 def _sizes(x, weight, y, stride, padding):
