@@ -35,6 +35,10 @@ class SimulatorArray(np.ndarray):
         _only_kernels("array[...] = value")
         super().__setitem__(index, value)
 
+    def fill(self, value):
+        _only_kernels("array.fill()")
+        super().fill(value)
+
     def copy(self, order="C"):
         _only_kernels("array.copy()")
         return super().copy(order)

@@ -130,6 +130,8 @@ class CapturedStep:
         except BaseException:
             for tensor, gradient in capture.gradients.values():
                 tensor.grad = gradient
+            for entries, numbers in reversed(capture.numbers):
+                entries.update(numbers)
             backend.set_random_state(before)
             raise
         finally:
@@ -180,6 +182,7 @@ class Capture:
         self.fixed = []
         self.changed = {}
         self.gradients = {}
+        self.numbers = []
         self._kept = []
         self._inputs = {id(tensor) for tensor in inputs}
 
@@ -204,6 +207,10 @@ class Capture:
     def fix(self, table, key, name):
         """``table[key]`` is built into the step; ``name`` says in an error what it is."""
         self.fixed.append((table, key, table[key], name))
+
+    def counts(self, entries, names):
+        """The step counts up numbers in the dict `entries`; they are put back if it cannot be captured."""
+        self.numbers.append((entries, {name: entries[name] for name in names}))
 
     def changes(self, tensor):
         """A tensor whose values the step overwrites."""

@@ -108,8 +108,9 @@ class Optimizer:
         """The state's entries for a parameter, made at its first step; arrays follow its device and dtype."""
         target = parameter.array
         entries = self.state.get(parameter)
+        capture = backend.current_capture()
         if entries is None:
-            if backend.current_capture() is not None:
+            if capture is not None:
                 raise RuntimeError(
                     f"captured step: {self._name} has no state yet for a parameter of shape {parameter.shape}: "
                     "take a step in which it has a gradient before"
@@ -121,6 +122,8 @@ class Optimizer:
             array = entries[name]
             if array.dtype != target.dtype or backend.device_of(array) != backend.device_of(target):
                 entries[name] = backend.to_device(array.astype(target.dtype, copy=False), parameter.device)
+        if capture is not None:
+            capture.counts(entries, self.state_numbers)
         return entries
 
     def zero_grad(self):

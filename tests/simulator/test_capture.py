@@ -7,7 +7,7 @@ import pytest
 
 import sccengine as scc
 import sccengine.functional as F
-from sccengine import backend, models, nn
+from sccengine import backend, models, nn, optim
 from sccengine.autograd import Function, Parameter, Tensor
 from tests.captured_steps import CLASSES, Run, assert_equal_to_the_bit, batch
 
@@ -206,6 +206,7 @@ READS = {
     "upload": (lambda y: Tensor(np.ones((1, 1)), device=DEVICE), r"copies an array .* from cpu to simulator"),
     "NumPy operator": (lambda y: y.array * 2, r"numpy\.multiply on an array of device 'simulator' is no launch"),
     "assignment": (lambda y: y.array.__setitem__(0, 1), r"array\[\.\.\.\] = value on an array"),
+    "fill": (lambda y: y.array.fill(0), r"array\.fill\(\) on an array"),
     "copy": (lambda y: y.array.copy(), r"array\.copy\(\) on an array"),
     "conversion": (lambda y: y.array.astype(np.float64), r"array\.astype\(\) on an array"),
     "CPU work": (lambda y: F.relu(Tensor(np.ones((1, 1), np.float32))), "computes with an array .* on the CPU"),
@@ -279,6 +280,44 @@ def test_an_error_of_the_step_itself_comes_through():
     for _ in range(3):
         assert captured(x).item() == 1
     assert len(calls) == 3, "a replay does not call the step"
+
+
+def test_a_capture_that_fails_counts_no_step():
+    weight = Parameter(np.ones((1, 2), np.float32), device=DEVICE)
+    optimizer = optim.AdamW([weight], lr=0.1)
+
+    def step(x):
+        optimizer.zero_grad()
+        F.linear(x, weight).backward()
+        optimizer.step()
+        optimizer.step()
+        if optimizer.state[weight]["step"] == 4:
+            raise ZeroDivisionError("mine")
+
+    x = np.ones((1, 2), np.float32)
+    captured = scc.capture_step(step, x, device=DEVICE)
+    captured(x)
+    before = weight.numpy().copy()
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        captured(x)
+    assert optimizer.state[weight]["step"] == 2
+    np.testing.assert_array_equal(weight.numpy(), before)
+
+
+def test_atomic_sums_begin_at_zero_in_every_replay():
+    weight = Parameter(np.ones((4, 2), np.float32), device=DEVICE)
+    x = np.random.default_rng(0).standard_normal((1, 4, 1, 1)).astype(np.float32)
+
+    def step(x):
+        weight.grad = None
+        F.scc(x, weight, groups=2, overlap=0.5, variant="direct_output_centric").backward(Tensor(x.array))
+
+    captured = scc.capture_step(step, x, device=DEVICE)
+    gradients = []
+    for _ in range(3):
+        captured(x)
+        gradients.append(weight.grad.numpy().copy())
+    np.testing.assert_array_equal(gradients, gradients[:1] * 3)
 
 
 def test_outputs_that_no_replay_could_renew_are_refused():

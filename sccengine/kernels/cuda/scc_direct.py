@@ -18,7 +18,7 @@ input-centric   each element of dx asks which filters cover it and gathers from 
 
 from numba import cuda
 
-from sccengine.kernels.cuda import launch
+from sccengine.kernels.cuda import copy, launch
 from sccengine.kernels.cuda.indexing import quotient
 from sccengine.kernels.cuda.intrinsics import atomic_add
 from sccengine.kernels.cuda.reduction import THREADS, block_sum
@@ -144,14 +144,14 @@ def forward(x, weight, bias, y, windows):
 
 def scatter_input(dy, weight, dx, windows):
     """dx (C, M) from dy (O, M) and weight (O, K), by atomic additions: not deterministic."""
-    dx.fill(0)
+    copy.fill(dx, 0)
     starts = launch.table(windows.starts, dy)
     launch.elements(scatter_input_v1, dy.size, dy, weight, starts, dx, *_sizes(dx, windows), dy.size)
 
 
 def scatter_weight(dy, x, dweight, windows):
     """dweight (O, K) from dy (O, M) and x (C, M), by atomic additions: not deterministic."""
-    dweight.fill(0)
+    copy.fill(dweight, 0)
     starts = launch.table(windows.starts, dy)
     launch.elements(scatter_weight_v1, dy.size, dy, x, starts, dweight, *_sizes(x, windows), dy.size)
 
