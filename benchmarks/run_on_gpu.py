@@ -25,7 +25,7 @@ import time
 import traceback
 from pathlib import Path
 
-from harness import write_json
+from sccengine.training.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 _KEPT_OUTPUT = 6000
@@ -36,8 +36,9 @@ def commands(scratch, seconds):
     benchmarks = ROOT / "benchmarks"
     python = sys.executable
     # Everything rests on launching and on the intrinsics, so these are tested first.
-    first = ["tests/gpu/test_launch.py", "tests/gpu/test_intrinsics.py"]
-    tests = [python, "-m", "pytest", "-q", "-m", "gpu", *first, "tests/gpu"]
+    first = [ROOT / "tests" / "gpu" / name for name in ("test_launch.py", "test_intrinsics.py")]
+    others = sorted(set((ROOT / "tests" / "gpu").glob("test_*.py")) - set(first))
+    tests = [python, "-m", "pytest", "-q", "-m", "gpu", *map(str, first + others)]
     if importlib.util.find_spec("pytest") is None:
         tests = [python, __file__, "--checks"]
     bench = ["--device", "cuda", "--min-samples", "20", "--timeout", "2", "--json"]
@@ -79,9 +80,8 @@ def run_part(command, seconds, rows_file):
 
 def machine_part():
     """(entry, None), or (entry, why there is nothing to run on)."""
-    import machine
-
     from sccengine import backend
+    from sccengine.bench import machine
 
     problem = backend.cuda_problem()
     if problem:
@@ -133,6 +133,7 @@ def main():
     path = result_path(entry)
     results = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}
     results["parts"] = {"machine": entry}
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, results)
     if problem:
         print(f"no GPU to run on: {problem}\nresults: {path}", file=sys.stderr)

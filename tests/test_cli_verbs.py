@@ -113,6 +113,7 @@ def test_doctor(capsys):
     assert "device cpu" in capsys.readouterr().out
     report = {entry["what"]: entry for entry in as_json(capsys, ["doctor", "--json"])}
     assert report["device cpu"]["state"] == "ok" and report["device cuda"]["state"] in ("ok", "missing")
+    assert report["CUDA compiler"]["state"] in ("ok", "missing") and report["CUDA kernels on disk"]["state"] == "ok"
 
 
 def test_doctor_reports_a_processor_that_computes_wrongly(capsys, monkeypatch):

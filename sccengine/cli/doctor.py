@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import time
@@ -81,6 +82,38 @@ def _devices():
         yield "device simulator", "ok", "Numba's CUDA simulator is on"
     except RuntimeError as error:
         yield "device simulator", "off", str(error)
+    yield ("CUDA compiler", *_try_compiler())
+    yield ("CUDA kernels on disk", *_kernels_on_disk())
+
+
+def _try_compiler():
+    """Whether a kernel becomes machine code, which needs no GPU."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        return "missing", 'pip install "sccengine[cuda13x]" (or cuda12x)'
+    start = time.perf_counter()
+    try:
+        from sccengine.kernels.cuda import add, compiler
+
+        array, number = (True, np.dtype(np.float32)), (False, np.dtype(np.int32))
+        compiler.compile_kernel(add.forward_v1, (array, array, array, number), (9, 0))
+    except Exception as error:  # as for devices: whatever is wrong is what the doctor is asked for
+        simulating = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+        return ("off", "Numba simulates CUDA") if simulating else ("broken", f"{type(error).__name__}: {error}")
+    seconds = time.perf_counter() - start
+    version, linker = importlib.metadata.version("numba-cuda"), compiler.linker()[0]
+    return "ok", f"numba-cuda {version} with {linker} to link; a kernel for compute capability 9.0 took {seconds:.2f} s"
+
+
+def _kernels_on_disk():
+    from sccengine.kernels.cuda import cubin_cache
+
+    if cubin_cache.folder() is None:
+        return (
+            "off",
+            "the cache folder cannot be written (see SCCENGINE_CACHE_DIR): kernels are compiled in each process",
+        )
+    files, size = cubin_cache.size()
+    return "ok", f"{files} files, {size / 2**20:.1f} MiB in {cubin_cache.folder()}"
 
 
 def _graphics_processors():
