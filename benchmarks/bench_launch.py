@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import sys
 
-import harness
 import numpy as np
+import peers
+
+from sccengine.bench import catalog
+from sccengine.bench.case import Benchmark, Candidate, Case, Work
 
 ELEMENTS = 256
 # (arrays, numbers) of the kernels; one array is the result, and one number the count of elements.
@@ -99,45 +102,34 @@ def candidates_of(arrays, numbers):
         return {"y": y.get()}
 
     return [
-        harness.Candidate("sccengine", "engine", engine, read),
-        harness.Candidate("numba-cuda", "numba-cuda", numba, read),
-        harness.Candidate("cupy.RawKernel", "cupy", raw, read),
+        Candidate("sccengine", "engine", engine, read),
+        Candidate("numba-cuda", "numba-cuda", numba, read),
+        Candidate("cupy.RawKernel", "cupy", raw, read),
     ]
 
 
-def cases():
-    def case(arrays, numbers):
-        def draw(rng):
-            return {f"x{i}": rng.standard_normal(ELEMENTS, np.float32) for i in range(arrays - 1)}
+def case(axes, device):
+    """The case of one kernel; only a GPU has launches."""
+    if not device.startswith("cuda"):
+        raise ValueError("launches are timed on a GPU only: --device cuda")
+    arrays, numbers = axes["arrays"], axes["arguments"] - axes["arrays"]
 
-        return harness.Case(
-            {"arguments": arrays + numbers, "arrays": arrays},
-            candidates_of(arrays, numbers),
-            harness.Work((arrays - 2) * ELEMENTS, 4 * arrays * ELEMENTS),
-            draw,
-            lambda inputs: {"y": sum(each.astype(np.float64) for each in inputs.values())},
-            headline="host",
-        )
+    def draw(rng):
+        return {f"x{i}": rng.standard_normal(ELEMENTS, np.float32) for i in range(arrays - 1)}
 
-    return [case(*each) for each in KERNELS]
-
-
-def print_summary(rows, output=sys.stdout):
-    """Microseconds of host time a launch, by number of arguments."""
-    for row in rows:
-        found = {side: harness.times(row, side) for side in ("engine", "numba-cuda", "cupy")}
-        texts = [f"{name} {seconds * 1e6:.1f} us" for each in found.values() for name, seconds in each.items()]
-        print(f"{row['case']['arguments']} arguments: {', '.join(texts)}", file=output)
+    return Case(
+        axes,
+        candidates_of(arrays, numbers),
+        Work((arrays - 2) * ELEMENTS, 4 * arrays * ELEMENTS),
+        draw,
+        lambda inputs: {"y": sum(each.astype(np.float64) for each in inputs.values())},
+        headline="host",
+    )
 
 
-def main(arguments=None):
-    parser = harness.parser(__doc__)
-    parser.set_defaults(device="cuda")
-    options = parser.parse_args(arguments)
-    if options.device != "cuda":
-        parser.error("launches are timed on a GPU only")
-    return harness.main(parser, options, "bench_launch", cases, print_summary)
+PROBLEMS = [{"arguments": arrays + numbers, "arrays": arrays} for arrays, numbers in KERNELS]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    catalog.add(Benchmark("launch", PROBLEMS, PROBLEMS, case, "sccengine"))
+    sys.exit(peers.run(["bench", "launch", "--device", "cuda", *sys.argv[1:]]))

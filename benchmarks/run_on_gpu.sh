@@ -3,7 +3,8 @@
 #
 #     benchmarks/run_on_gpu.sh [--skip PART]... [--seconds N]
 #
-# Needs Python with numpy, numba, numba-cuda, CuPy and, for the peers, PyTorch; nothing is installed or downloaded.
+# Needs Python with the dependencies of setup.cfg, numba-cuda, CuPy and, for the peers, PyTorch; nothing is installed or
+# downloaded.
 # PYTHON names the interpreter (default: python3). OUT names the result file or a folder for it; by default it is
 # benchmarks/results/gpu-<device>-<date>.json. The exit status is 0 if every part passed. See run_on_gpu.py.
 set -euo pipefail

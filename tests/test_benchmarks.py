@@ -1,4 +1,4 @@
-"""The benchmarks' harness refuses what it must, and each script runs on one small case."""
+"""The harness refuses what it must, ratios have honest intervals, and verb and scripts run on small cases."""
 
 import importlib.util
 import json
@@ -11,18 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sccengine.bench import case as cases
+from sccengine.bench import ceilings, compare, harness, plots, rows, selection, tables
+from sccengine.cli.main import run
+
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 CEILINGS = {"gemm": 1e9, "memory": 1e9, "cache": 1e10}
 HAS_TORCH = importlib.util.find_spec("torch") is not None
-
-
-@pytest.fixture
-def harness(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import harness
-
-    return harness
+OPTIONS = harness.Options(min_samples=3, timeout=0.5, cache="warm", threads=1)
+QUICK = ["--min-samples", "3", "--timeout", "0.1", "--cache", "warm"]
 
 
 def double(inputs):
@@ -30,47 +28,46 @@ def double(inputs):
     return {"y": 2.0 * inputs["x"]}
 
 
-def candidate(harness, name, compute=double, side="engine"):
-    return harness.Candidate(name, side, lambda inputs: lambda: compute(inputs), dict)
+def candidate(name, compute=double, side="engine"):
+    return cases.Candidate(name, side, lambda inputs: lambda: compute(inputs), dict)
 
 
-def case(harness, *candidates, operations=1.0, bytes=1.0, **settings):
-    return harness.Case(
+def case(*candidates, operations=1.0, bytes=1.0, **settings):
+    return cases.Case(
         {"shape": "tiny"},
         list(candidates),
-        harness.Work(operations, bytes),
+        cases.Work(operations, bytes),
         lambda rng: {"x": rng.standard_normal(5)},
         lambda inputs: {"y": 2.0 * inputs["x"]},
         **settings,
     )
 
 
-def measure(harness, problem, *arguments, ceilings=CEILINGS):
-    options = harness.parser("").parse_args(["--min-samples", "3", "--timeout", "0.5", "--cache", "warm", *arguments])
-    measured = harness.Ceilings("cpu", lambda device: ceilings)
-    return harness.measure(problem, options, measured, harness.timer_for(options))
+def measure(problem, peak=CEILINGS):
+    measured = ceilings.Ceilings("cpu", lambda device: peak)
+    return harness.measure(problem, OPTIONS, measured, harness.timer_for(OPTIONS))
 
 
 def status(row, name):
     return row["candidates"][name]["status"]
 
 
-def test_a_right_answer_is_timed_with_its_spread(harness):
-    row = measure(harness, case(harness, candidate(harness, "right")))
+def test_a_right_answer_is_timed_with_its_spread():
+    row = measure(case(candidate("right")))
     entry = row["candidates"]["right"]
     assert entry["status"] == "ok"
     assert 1e-3 <= entry["warm"]["least"] <= entry["warm"]["p20"] <= entry["warm"]["p50"] <= entry["warm"]["p80"]
     assert entry["warm"]["samples"] >= 3
 
 
-def test_a_wrong_answer_is_refused_before_it_is_timed(harness):
+def test_a_wrong_answer_is_refused_before_it_is_timed():
     calls = []
 
     def wrong(inputs):
         calls.append(1)
         return {"y": 2.0 * inputs["x"] + 1e-3}
 
-    row = measure(harness, case(harness, candidate(harness, "wrong", wrong), candidate(harness, "right")))
+    row = measure(case(candidate("wrong", wrong), candidate("right")))
     assert status(row, "wrong").startswith("refused, wrong result: y is off by 0.001")
     assert "warm" not in row["candidates"]["wrong"]
     assert len(calls) == 1
@@ -78,55 +75,53 @@ def test_a_wrong_answer_is_refused_before_it_is_timed(harness):
 
 
 @pytest.mark.parametrize("answer", [{}, {"y": np.zeros(4)}, {"y": np.full(5, np.nan)}])
-def test_a_missing_misshapen_or_nan_answer_is_refused(harness, answer):
-    row = measure(harness, case(harness, candidate(harness, "wrong", lambda inputs: answer)))
+def test_a_missing_misshapen_or_nan_answer_is_refused(answer):
+    row = measure(case(candidate("wrong", lambda inputs: answer)))
     assert status(row, "wrong").startswith("refused, wrong result")
 
 
-def test_an_answer_remembered_from_other_inputs_is_refused(harness):
+def test_an_answer_remembered_from_other_inputs_is_refused():
     first = []
 
     def remembers(inputs):
         first.append(2.0 * inputs["x"])
         return {"y": first[0]}
 
-    row = measure(harness, case(harness, candidate(harness, "remembers", remembers)))
+    row = measure(case(candidate("remembers", remembers)))
     assert status(row, "remembers").startswith("refused, wrong result in the timed calls")
 
 
-def test_a_failing_candidate_leaves_the_others_their_turn(harness):
+def test_a_failing_candidate_leaves_the_others_their_turn():
     def fails(inputs):
         raise MemoryError("no room")
 
-    row = measure(harness, case(harness, candidate(harness, "fails", fails), candidate(harness, "right")))
+    row = measure(case(candidate("fails", fails), candidate("right")))
     assert status(row, "fails") == "failed: MemoryError: no room"
     assert status(row, "right") == "ok"
 
 
-def test_a_number_below_the_floor_is_refused(harness):
-    row = measure(harness, case(harness, candidate(harness, "impossible"), operations=1e12))
+def test_a_number_below_the_floor_is_refused():
+    row = measure(case(candidate("impossible"), operations=1e12))
     assert status(row, "impossible").startswith("refused, below the floor: warm")
     assert row["floor"]["warm"] == 1e3
-    assert harness.times(row, "engine") == {}
+    assert rows.times(row, "engine") == {}
 
 
-def test_the_ceilings_are_measured_again_before_a_refusal(harness):
+def test_the_ceilings_are_measured_again_before_a_refusal():
     measured = iter([CEILINGS, {**CEILINGS, "gemm": 1e18}])
-    options = harness.parser("").parse_args(["--min-samples", "3", "--timeout", "0.5", "--cache", "warm"])
-    ceilings = harness.Ceilings("cpu", lambda device: next(measured))
-    problem = case(harness, candidate(harness, "right"), operations=1e12)
-    row = harness.measure(problem, options, ceilings, harness.timer_for(options))
+    again = ceilings.Ceilings("cpu", lambda device: next(measured))
+    row = harness.measure(case(candidate("right"), operations=1e12), OPTIONS, again, harness.timer_for(OPTIONS))
     assert status(row, "right") == "ok"
     assert row["ceilings"]["gemm"] == 1e18
 
 
-def test_the_floor_is_the_slower_of_arithmetic_and_memory(harness):
-    assert harness.Work(4e9, 1e9).floor(CEILINGS, cold=True) == 4.0
-    assert harness.Work(1e9, 4e9).floor(CEILINGS, cold=True) == 4.0
-    assert harness.Work(1e8, 4e9).floor(CEILINGS, cold=False) == 0.4
+def test_the_floor_is_the_slower_of_arithmetic_and_memory():
+    assert cases.Work(4e9, 1e9).floor(CEILINGS, cold=True) == 4.0
+    assert cases.Work(1e9, 4e9).floor(CEILINGS, cold=True) == 4.0
+    assert cases.Work(1e8, 4e9).floor(CEILINGS, cold=False) == 0.4
 
 
-def test_ratio_compares_the_best_peer_and_leaves_out_what_was_refused(harness):
+def test_ratio_compares_the_best_peer_and_leaves_out_what_was_refused():
     def entry(side, p50, status="ok"):
         return {"side": side, "status": status, "warm": {"p50": p50, "least": p50 / 2}}
 
@@ -139,34 +134,244 @@ def test_ratio_compares_the_best_peer_and_leaves_out_what_was_refused(harness):
             "slow": entry("pytorch", 9.0),
         },
     }
-    assert harness.ratio(row, "mine") == 1.5
-    assert harness.ratio(row, "absent") is None
-    assert harness.geometric_mean([1.0, None, 4.0]) == 2.0
+    assert rows.ratio(row, "mine") == 1.5
+    assert rows.ratio(row, "absent") is None
+    assert rows.geometric_mean([1.0, None, 4.0]) == 2.0
 
 
-def test_axis_filters_and_their_errors(harness):
-    def cases():
-        return [
-            harness.Case({"C": c, "pass": p}, [candidate(harness, "a"), candidate(harness, "b")], None, None, None)
-            for c in (8, 16)
-            for p in ("forward", "both")
-        ]
+def benchmark(*candidates):
+    problems = [{"C": c, "co": 0.5, "pass": p} for c in (8, 16) for p in ("forward", "both")]
 
-    def chosen(*arguments):
-        return harness.select(cases(), harness.parser("").parse_args(arguments))
+    def build(axes, device):
+        return cases.Case(axes, [candidate(name) for name in candidates], None, None, None)
 
-    assert [c.name for c in chosen("--axis", "C=16", "--axis", "pass=both,other")] == ["C=16 pass=both"]
-    assert {c.name for case in chosen("--only", "b*") for c in case.candidates} == {"b"}
-    with pytest.raises(ValueError, match="NAME of C, pass"):
-        chosen("--axis", "Q=1")
-    with pytest.raises(ValueError, match="no case is left"):
-        chosen("--axis", "C=7")
+    return cases.Benchmark("toy", problems, problems[:1], build, candidates[0])
 
 
-def test_the_cpu_clock_needs_one_thread(harness):
-    options = harness.parser("").parse_args(["--clock", "cpu", "--threads", "2"])
-    with pytest.raises(RuntimeError, match="--threads 1"):
-        harness.timer_for(options)
+def chosen(*axes, **settings):
+    return selection.select(benchmark("a", "kernels b", "kernels c"), "cpu", axes, **settings)
+
+
+def test_axes_filter_or_set():
+    assert [c.name for c in chosen("C=16", "pass=both")] == ["C=16 co=0.5 pass=both"]
+    assert [c.axes["pass"] for c in chosen("C=16", "co=0.50")] == ["forward", "both"]
+    assert [c.name for c in chosen("C=24", "co=0.25", "pass=both")] == ["C=24 co=0.25 pass=both"]
+    assert [c.axes["C"] for c in chosen("C=24,8", "pass=forward")] == [24, 8]
+    assert len(chosen(small=True)) == 1
+
+
+@pytest.mark.parametrize(
+    "axis, message",
+    [
+        ("Q=1", "NAME of C, co, pass"),
+        ("C", "NAME of C, co, pass"),
+        ("C=x", "'x' is not a whole number"),
+        ("C=0", "at least 1"),
+        ("co=", "'' is not a number"),
+        ("pass=sideways", "none of forward, both"),
+    ],
+)
+def test_a_wrong_axis_is_an_error(axis, message):
+    with pytest.raises(ValueError, match=message):
+        chosen(axis)
+
+
+def test_candidates_are_chosen_by_name_or_variant():
+    assert {c.name for case in chosen(only=["a*"]) for c in case.candidates} == {"a"}
+    assert {c.name for case in chosen(variants=["b"]) for c in case.candidates} == {"kernels b"}
+    with pytest.raises(ValueError, match="no such variant on this device: there are b, c"):
+        chosen(variants=["d"])
+    with pytest.raises(ValueError, match="no candidate is called z"):
+        chosen(only=["z"])
+
+
+def test_settings_that_cannot_be_timed_are_errors():
+    with pytest.raises(ValueError, match="--threads 1"):
+        harness.Options(clock="cpu", threads=2)
+    with pytest.raises(ValueError, match="interpreter"):
+        harness.Options(device="simulator")
+
+
+def measured(name, samples, axes=None, **changes):
+    """A row with one candidate."""
+    stats = {"warm": rows.kept(samples)}
+    entry = {"side": "engine", "status": "ok", **stats}
+    row = {
+        "benchmark": "bench_toy",
+        "date": "2026-01-01",
+        "machine": {"device": "cpu", "processor": "P", "cores": 2},
+        "versions": {"numpy": "2"},
+        "options": {"threads": 1, "clock": "wall"},
+        "case": axes or {"C": 8, "pass": "forward"},
+        "load": None,
+        "headline": "warm",
+        "work": {"operations": 1e6, "bytes": 1e5},
+        "floor": {"warm": 1e-3, "cold": 1e-3},
+        "ceilings": CEILINGS,
+        "candidates": {name: entry},
+    }
+    return {**row, **changes}
+
+
+def samples(center, seed, count=60):
+    return center * (1 + 0.1 * np.random.default_rng(seed).standard_normal(count))
+
+
+def test_the_interval_of_a_ratio_covers_the_truth_as_often_as_it_says():
+    hits, widths = 0, []
+    for seed in range(100):
+        a, b = ([measured("x", samples(center, 2 * seed + i))] for i, center in enumerate((2.0, 1.0)))
+        (ratio,) = compare.compare(a, b).ratios
+        hits += ratio.low <= 2.0 <= ratio.high
+        widths.append(ratio.high - ratio.low)
+        assert ratio.low <= ratio.value <= ratio.high
+    assert 85 <= hits <= 100
+    # The median's standard error is 1.2533 * 0.1 / sqrt(60), the ratio's sqrt(2) of that.
+    want = 2.0 * 2 * 1.96 * np.sqrt(2) * 1.2533 * 0.1 / np.sqrt(60)
+    assert 0.6 * want < np.mean(widths) < 1.5 * want
+
+
+def test_rows_without_samples_are_compared_by_their_noise():
+    a, b = ([measured("x", samples(center, seed))] for seed, center in ((1, 3.0), (2, 1.0)))
+    (whole,) = compare.compare(a, b).ratios
+    for row in (*a, *b):
+        del row["candidates"]["x"]["warm"]["seconds"]
+    (bare,) = compare.compare(a, b).ratios
+    assert bare.value == whole.value and bare.low < 3.0 < bare.high
+    assert 0.4 < (bare.high - bare.low) / (whole.high - whole.low) < 2.5
+
+
+def test_a_comparison_names_differences_and_what_it_left_out():
+    a = [measured("x", samples(2.0, i), {"C": c, "pass": "forward"}) for i, c in enumerate((8, 16, 32))]
+    b = [measured("x", samples(1.0, i + 9), {"C": c, "pass": "forward"}) for i, c in enumerate((8, 16, 64))]
+    b[0]["versions"] = {"numpy": "3"}
+    b[1]["candidates"]["y"] = {"side": "engine", "status": "refused"}
+    result = compare.compare(a, b)
+    assert result.differences == ["versions, numpy: 2 in A, 3 in B"]
+    assert result.unpaired == [
+        "toy C=32 pass=forward: only in A",
+        "toy C=64 pass=forward: only in B",
+        "toy C=16 pass=forward, y: not in A",
+    ]
+    (mean,) = result.means
+    assert mean.value == pytest.approx(np.sqrt(result.ratios[0].value * result.ratios[1].value))
+    assert mean.high - mean.low < min(r.high - r.low for r in result.ratios)
+    assert str(result).count("B is faster") == 3 and "differs: versions" in str(result)
+    with pytest.raises(ValueError, match="no case in common"):
+        compare.compare(a[2:], b[2:])
+
+
+def test_rows_are_written_and_read_back_with_their_samples(tmp_path):
+    row = measured("x", list(np.linspace(1e-3, 2e-3, 1000)))
+    kept = row["candidates"]["x"]["warm"]["seconds"]
+    assert len(kept) == 400 and kept[0] == 1e-3 and kept[-1] == 2e-3
+    rows.write_rows(tmp_path / "new" / "rows.json", [row])
+    text = (tmp_path / "new" / "rows.json").read_text()
+    assert json.loads(text) == [row] == rows.read_rows(tmp_path / "new" / "rows.json")
+    assert len(text.splitlines()) < 80
+    (tmp_path / "gpu.json").write_text(json.dumps({"parts": {"tests": {}, "scc": {"rows": [row]}}}))
+    assert rows.read_rows(tmp_path / "gpu.json") == [row]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "[1]", '[{"benchmark": "x"}]'])
+def test_what_is_no_file_of_rows_is_named(tmp_path, capsys, content):
+    file = tmp_path / "rows.json"
+    file.write_text(content)
+    assert run(["bench", "--plot", str(file), "--out", str(tmp_path)]) == 1
+    assert "rows.json" in capsys.readouterr().err
+    assert run(["bench", "--plot", str(tmp_path / "absent.json")]) == 1
+    assert "absent.json: there is no such file" in capsys.readouterr().err
+
+
+def test_the_committed_rows_are_drawn_and_compared(tmp_path, capsys):
+    file = str(BENCHMARKS / "results" / "cpu-scc.json")
+    assert run(["bench", "--plot", file, "--out", str(tmp_path), "--axis", "C=64,128"]) == 0
+    drawn = capsys.readouterr().out.split()
+    assert [Path(path).name for path in drawn] == ["roofline-scc-cpu.png", "ladder-scc-cpu.png"]
+    assert all(Path(path).read_bytes()[:4] == b"\x89PNG" for path in drawn)
+    assert run(["bench", "--compare", file, file]) == 0
+    out = capsys.readouterr().out
+    assert "geometric mean of 40" in out and "is faster" not in out and "differs" not in out
+
+
+def test_points_and_bars_are_where_the_rows_say():
+    axes = [{"C": c, "pass": p} for c in (8, 16) for p in ("forward", "both")]
+    table = [measured("kernels slow", [4e-3] * 3, each) for each in axes]
+    for row, factor in zip(table, (1, 1, 4, 4)):
+        row["candidates"]["kernels fast"] = {"side": "engine", "status": "ok", "warm": rows.kept([2e-3 * factor] * 3)}
+    ladder = plots.draw_ladder(table)
+    assert [axes.get_title(loc="left") for axes in ladder.axes] == ["forward", "forward + backward"]
+    ends = [bar.get_x() + bar.get_width() for bar in ladder.axes[0].patches]
+    np.testing.assert_allclose(ends, [4.0, 4.0])  # fast: geometric mean of 2 and 8; the first variant is on top
+    assert [label.get_text() for label in ladder.axes[0].get_yticklabels()] == ["kernels fast", "kernels slow"]
+    lines = {line.get_label(): line for line in plots.draw_roofline(table).axes[0].get_lines()}
+    np.testing.assert_allclose(lines["kernels fast"].get_xydata(), [[10, 0.5], [10, 0.125]])
+    np.testing.assert_allclose(lines["kernels slow"].get_xydata(), [[10, 0.25], [10, 0.25]])
+
+
+def test_a_table_shows_the_share_of_the_floor_and_the_rates():
+    lines = tables.case_table(measured("x", [4e-3] * 3)).splitlines()
+    assert "1 MFLOP, 0.1 MB: floor 1 ms warm" in lines[1]
+    assert lines[-1].split() == ["x", "warm", "4.000", "4.000", "..", "4.000", "4.000", "25.0%", "0.2", "0.0"]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The verb without measuring this machine's ceilings."""
+    peak = {"gemm": 1e13, "memory": 1e13, "cache": 1e13}
+    monkeypatch.setattr(harness, "Ceilings", lambda device: ceilings.Ceilings(device, lambda _: peak))
+    return ["bench", "--device", "cpu", "--small", *QUICK]
+
+
+def test_the_verb_times_checks_and_writes_rows(quick, tmp_path, capsys):
+    file = tmp_path / "rows.json"
+    assert run([*quick, "depthwise", "batch_norm", "conv2d", "train_step", "--json", str(file)]) == 0
+    out = capsys.readouterr().out
+    found = rows.read_rows(file)
+    assert [row["benchmark"] for row in found] == [
+        f"bench_{name}" for name in ("depthwise", "batch_norm", "conv2d", "train_step") for _ in range(2)
+    ]
+    for row in found:
+        assert {entry["status"] for entry in row["candidates"].values()} == {"ok"}
+    assert "forward: F.batch_norm at" in out and "of floor" in out
+    assert run(["bench", "--compare", str(file), str(file), "--json", str(tmp_path / "ratios.json")]) == 0
+    assert {ratio["value"] for ratio in json.loads((tmp_path / "ratios.json").read_text())["ratios"]} == {1.0}
+
+
+def test_ctrl_c_keeps_the_finished_rows(quick, tmp_path, capsys, monkeypatch):
+    measure = harness.Session.measure
+    calls = []
+
+    def interrupted(self, name, case):
+        calls.append(case)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return measure(self, name, case)
+
+    monkeypatch.setattr(harness.Session, "measure", interrupted)
+    assert run([*quick, "depthwise", "--json", str(tmp_path / "rows.json")]) == 130
+    assert "1 of 2 cases are done, kept in" in capsys.readouterr().err
+    assert len(rows.read_rows(tmp_path / "rows.json")) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "which benchmark? Give one or more of scc,"),
+        (["nonsense"], "'nonsense' is not one of"),
+        (["scc", "--plot", "x.json"], "three different things"),
+        (["scc", "--variant", "nonsense"], "there are channel_stack"),
+        (["depthwise", "--variant", "tiles"], "it has only one way"),
+        (["scc", "--axis", "cg=3"], "3"),
+        (["scc", "--clock", "cpu", "--threads", "2"], "--threads 1"),
+        (["scc", "--min-samples", "1"], "3"),
+        (["scc", "--max-noise", "0"], "above 0"),
+    ],
+)
+def test_wrong_usage_is_said_in_one_line(capsys, arguments, message):
+    assert run(["bench", "--device", "cpu", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
 
 
 def run_script(name, *arguments, **environment):
@@ -180,7 +385,7 @@ def run_script(name, *arguments, **environment):
     )
 
 
-@pytest.mark.parametrize("script", ["bench_scc.py", "bench_train_step.py"])
+@pytest.mark.parametrize("script", ["bench_scc.py", "bench_conv2d.py", "bench_train_step.py"])
 def test_list_names_cases_and_stops(script):
     done = run_script(script, "--list")
     assert done.returncode == 0, done.stderr
@@ -198,13 +403,17 @@ def test_an_unknown_axis_is_a_usage_error():
 @pytest.mark.bench
 @pytest.mark.parametrize(
     "script, arguments, engine",
-    [("bench_scc.py", ["--small"], "F.scc"), ("bench_train_step.py", ["--batch", "16", "--seed", "1"], "sccengine")],
+    [
+        ("bench_scc.py", [], "F.scc"),
+        ("bench_depthwise.py", [], "F.conv2d"),
+        ("bench_conv2d.py", [], "F.conv2d"),
+        ("bench_batch_norm.py", [], "F.batch_norm"),
+        ("bench_train_step.py", ["--seed", "1"], "sccengine"),
+    ],
 )
 def test_each_benchmark_runs_and_writes_whole_rows(tmp_path, script, arguments, engine):
     file = tmp_path / "rows.json"
-    done = run_script(
-        script, *arguments, "--min-samples", "3", "--timeout", "0.3", "--cache", "warm", "--json", str(file)
-    )
+    done = run_script(script, "--device", "cpu", "--small", *QUICK, *arguments, "--json", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(file.read_text())
     assert len(rows) == 2

@@ -54,7 +54,8 @@ WITH_KERNELS = [stem for stem, lacks in LACKS.items() if "cpu" not in lacks] + [
 
 # A module may import from its own room and from rooms of lower rank. Kernels are reached through backend.kernels_for.
 RANKS = {
-    "cli": 8,
+    "cli": 9,
+    "bench": 8,
     "exploration": 7,
     "training": 7,
     "interop": 7,

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from sccengine.bench.case import Candidate
+
 # The engine computes in full float32; so do its peers.
 torch.backends.cuda.matmul.allow_tf32 = False
 torch.backends.cudnn.allow_tf32 = False
@@ -133,7 +135,11 @@ def prepare_scc(name, inputs, channels, backward, device):
     ``inputs`` has x, weight, bias, dy as NumPy arrays; ``channels`` (O, K) says which channel each tap reads.
     """
     expression_class, arrange = SCC_EXPRESSIONS[name]
-    expression = expression_class(channels, inputs["x"].shape[1], device)
+    return prepare(expression_class(channels, inputs["x"].shape[1], device), arrange, inputs, backward, device)
+
+
+def prepare(expression, arrange, inputs, backward, device):
+    """run() of expression(x, weight, bias), with x and dy as ``arrange`` lays them out."""
     x, dy = (arrange(tensor(inputs[key], device)) for key in ("x", "dy"))
     leaves = [x, tensor(inputs["weight"], device), tensor(inputs["bias"], device)]
     if not backward:
@@ -152,6 +158,20 @@ def prepare_scc(name, inputs, channels, backward, device):
         return {"y": y, "dx": dx, "dweight": dweight, "dbias": dbias}
 
     return forward_backward
+
+
+def operator_candidates(name, call, axes, device):
+    """Candidates of one operator, call (x, weight, bias) -> y, in PyTorch's two memory formats."""
+    backward = axes["pass"] == "both"
+    return [
+        Candidate(
+            f"torch {name} {layout}",
+            "pytorch",
+            lambda inputs, arrange=arrange: prepare(call, arrange, inputs, backward, device),
+            read,
+        )
+        for layout, arrange in (("NCHW", torch.Tensor.contiguous), ("channels_last", _channels_last))
+    ]
 
 
 def read(outputs):

@@ -25,6 +25,7 @@ VERBS = {
     "summary": "Windows, parameters and multiply-accumulates of a model, layer by layer.",
     "compare": "Train the schemes side by side: parameters, MACs, accuracy, time, memory.",
     "tune": "Finds the fastest kernels for a model on this machine, and remembers them.",
+    "bench": "Times of operators and training steps beside their floor; comparison and plots.",
     "download": "CIFAR-10 or CIFAR-100, checked; nothing that the default run needs.",
     "doctor": "What works on this machine, what is missing and how to get it.",
 }

@@ -1,8 +1,8 @@
-"""What a benchmark row says about its machine, and the two measured ceilings that its floors are made of.
+"""The measured ceilings that floors are made of.
 
-    python benchmarks/machine.py [--device cuda]
+    python -m sccengine.bench.ceilings [--device cuda:0]
 
-prints the description and the ceilings as JSON. ``ceilings`` runs that in a process of its own, so that BLAS's worker
+prints them as JSON with the machine's description. ``measure`` runs that in a process of its own, so that BLAS's worker
 threads do not disturb what is timed afterwards.
 
 gemm         operations per second (2 per multiply-accumulate) of the fastest dense float32 product found
@@ -15,92 +15,52 @@ Every ceiling is the best of many tries: a floor made of it can be too low, neve
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 
-_PACKAGES = ("sccengine", "numpy", "numba", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "cupy", "torch")
+from sccengine.bench import machine
+from sccengine.bench.timers import CudaTimer
 
 
-def cores():
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def last_level_cache_bytes():
-    """Size of the largest cache that the operating system names, 32 MiB where it names none."""
-    sizes = []
-    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = path.read_text().strip()
-        sizes.append(int(text[:-1]) * {"K": 2**10, "M": 2**20}.get(text[-1], 1))
-    return max(sizes, default=2**25)
-
-
-def versions():
-    """Versions of what takes part, by package; those that are not installed are left out."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    if "sccengine" not in found:
-        import sccengine
-
-        found["sccengine"] = sccengine.__version__
-    return found
-
-
-def describe(device):
-    """Machine in words and numbers: a dict for a benchmark row."""
-    described = {"device": device, "processor": _processor(), "cores": cores(), "system": platform.platform()}
-    if device == "cuda":
-        import cupy
-
-        properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
-        described.update(
-            gpu=properties["name"].decode(),
-            compute_capability=f"{properties['major']}.{properties['minor']}",
-            driver=cupy.cuda.runtime.driverGetVersion(),
-            runtime=cupy.cuda.runtime.runtimeGetVersion(),
-        )
-    return described
-
-
-def _processor():
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def ceilings(device):
+def measure(device):
     """{"gemm", "memory", "cache"} of this machine, measured now in a fresh process."""
-    command = [sys.executable, __file__, "--device", device]
+    command = [sys.executable, "-m", "sccengine.bench.ceilings", "--device", device]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise RuntimeError(f"measuring the ceilings of {device} failed: {done.stderr.strip()[-2000:]}")
     return json.loads(done.stdout)["ceilings"]
 
 
-def measure_ceilings(device):
-    """The ceilings, measured in this process."""
-    return _measure_gpu() if device == "cuda" else _measure_cpu()
+class Ceilings:
+    """The machine's ceilings, measured on first use; ``again`` measures once more and keeps the best of each."""
+
+    def __init__(self, device, measure=measure):
+        self.device = device
+        self._measure = measure
+        self._values = None
+
+    @property
+    def values(self):
+        if self._values is None:
+            self._values = dict(self._measure(self.device))
+        return self._values
+
+    def again(self):
+        self._values = {name: max(value, self.values[name]) for name, value in self._measure(self.device).items()}
+        return self._values
+
+
+def _measure_here(device):
+    return _measure_cpu() if device == "cpu" else _measure_gpu(device)
 
 
 def _measure_cpu():
-    large = last_level_cache_bytes()
+    large = machine.last_level_cache_bytes()
     return {
         "gemm": max(_cpu_gemms()),
         "memory": _cpu_copy(min(large, 2**28), repeats=1, tries=6),
@@ -123,7 +83,7 @@ def _cpu_gemms():
 
 def _cpu_copy(size, repeats, tries):
     """Bytes per second of copies, one thread a core, each copying its own buffers of ``size`` bytes together."""
-    count = cores()
+    count = machine.cores()
     pairs = [(np.ones(size // 8 // count), np.ones(size // 8 // count)) for _ in range(count)]
     best = 0.0
     for _ in range(tries):
@@ -145,10 +105,10 @@ def _cpu_copy(size, repeats, tries):
     return best
 
 
-def _measure_gpu():
+def _measure_gpu(device):
     import cupy
-    from timers import CudaTimer
 
+    cupy.cuda.Device(int(device.partition(":")[2] or 0)).use()
     timer = CudaTimer()
     rng = cupy.random.default_rng(0)
 
@@ -169,8 +129,13 @@ def _measure_gpu():
     return {"gemm": gemm, "memory": rates["memory"], "cache": max(rates.values())}
 
 
-if __name__ == "__main__":
+def main():
     parser = argparse.ArgumentParser(description="Describe this machine and measure its ceilings.")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:<index>")
     device = parser.parse_args().device
-    print(json.dumps({"machine": describe(device), "versions": versions(), "ceilings": measure_ceilings(device)}))
+    values = _measure_here(device)
+    print(json.dumps({"machine": machine.describe(device), "versions": machine.versions(), "ceilings": values}))
+
+
+if __name__ == "__main__":
+    main()

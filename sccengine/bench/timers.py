@@ -13,7 +13,8 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from machine import last_level_cache_bytes
+
+from sccengine.bench.machine import last_level_cache_bytes
 
 
 class CpuTimer:

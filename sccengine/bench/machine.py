@@ -1,0 +1,68 @@
+"""What a benchmark row says about its machine: processor, GPU, cores, caches, versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+import sccengine
+
+_PACKAGES = ("numpy", "numba", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "cupy", "torch")
+
+
+def cores():
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def last_level_cache_bytes():
+    """Size of the largest cache that the operating system names, 32 MiB where it names none."""
+    sizes = []
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = path.read_text().strip()
+        sizes.append(int(text[:-1]) * {"K": 2**10, "M": 2**20}.get(text[-1], 1))
+    return max(sizes, default=2**25)
+
+
+def versions():
+    """Versions of what takes part, by package; those that are not installed are left out."""
+    found = {"python": platform.python_version(), "sccengine": sccengine.__version__}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def describe(device):
+    """Machine in words and numbers, for a benchmark row; ``device`` is "cpu" or the current "cuda:<index>"."""
+    described = {
+        "device": device.partition(":")[0],
+        "processor": _processor(),
+        "cores": cores(),
+        "system": platform.platform(),
+    }
+    if device != "cpu":
+        import cupy
+
+        properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+        described.update(
+            gpu=properties["name"].decode(),
+            compute_capability=f"{properties['major']}.{properties['minor']}",
+            driver=cupy.cuda.runtime.driverGetVersion(),
+            runtime=cupy.cuda.runtime.runtimeGetVersion(),
+        )
+    return described
+
+
+def _processor():
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
