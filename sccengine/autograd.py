@@ -148,6 +148,27 @@ class Tensor:
     def __array__(self, dtype=None, copy=None):
         return np.array(self.numpy(), dtype=dtype, copy=True if copy else None)
 
+    def __dlpack__(self, **settings):
+        """The memory itself for another program (interop/dlpack.py); BufferError for the result of an operator."""
+        self._check_lendable()
+        return self.data.__dlpack__(**settings)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+    @property
+    def __cuda_array_interface__(self):
+        if isinstance(self.array, np.ndarray):
+            raise AttributeError(f"a tensor on {self.device!r} has no __cuda_array_interface__")
+        self._check_lendable()
+        return self.data.__cuda_array_interface__
+
+    def _check_lendable(self):
+        if self.creator is not None:
+            raise BufferError(
+                "the result of an operator is read-only, and who shares its memory may write: pass tensor.detach()"
+            )
+
     def item(self):
         """The one value of a one-element tensor as a Python number."""
         if self.size != 1:

@@ -106,6 +106,12 @@ class ChannelWindows:
         """int32 (O, K): the channel that each tap of each filter reads."""
         return ((self.starts[:, None] + np.arange(self.width)[None, :]) % self.in_channels).astype(np.int32)
 
+    def scatter(self, weight):
+        """Dense (O, C) array of the weights (O, K): those of a pointwise convolution that computes the same."""
+        dense = np.zeros((self.out_channels, self.in_channels), weight.dtype)
+        np.put_along_axis(dense, self.channels().astype(np.int64), weight, axis=1)
+        return dense
+
     def macs(self, pixels):
         """Multiply-accumulates for one image of ``pixels`` output pixels."""
         return self.out_channels * self.width * int(pixels)

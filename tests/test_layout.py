@@ -58,7 +58,7 @@ RANKS = {
     "bench": 8,
     "exploration": 7,
     "training": 7,
-    "interop": 7,
+    "interop": 8,
     "models": 6,
     "data": 6,
     "nn": 5,

@@ -23,6 +23,7 @@ VERBS = {
     "evaluate": "Loss, accuracy and confusion matrix of a trained run.",
     "predict": "Classes and probabilities of image files.",
     "summary": "Windows, parameters and multiply-accumulates of a model, layer by layer.",
+    "export": "A trained run or a model as an ONNX file, checked in onnxruntime.",
     "compare": "Train the schemes side by side: parameters, MACs, accuracy, time, memory.",
     "tune": "Finds the fastest kernels for a model on this machine, and remembers them.",
     "bench": "Times of operators and training steps beside their floor; comparison and plots.",

@@ -1,0 +1,63 @@
+"""What a model computes, as the list of Functions that one forward pass in evaluation mode recorded.
+
+The tape of the training graph knows every operator, its settings and its inputs, whatever the Python code of the
+model's ``forward`` looks like; so whoever needs the model's graph (export, conversion) reads it from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sccengine.autograd import Function, Tensor
+from sccengine.models.mode import evaluation_mode
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The graph of a model between its input and its output.
+
+    nodes    the Functions in the order in which they ran; ``node.inputs`` are Tensors (or None), of which one with a
+             ``creator`` is that node's result, ``input`` is the model's input, and any other is a constant
+    output   the Tensor that the model returned; its ``creator`` is the last node
+    """
+
+    input: Tensor
+    output: Tensor
+    nodes: tuple[Function, ...]
+
+
+def trace(model, input_shape):
+    """The Trace of `model` (on its device and in its dtype) for images of `input_shape` (C, H, W).
+
+    One image of zeros is run through the model in evaluation mode; modes and state are left as they were. Raises
+    TypeError or ValueError where the model does not give one Tensor that depends on its input.
+    """
+    parameter = next(model.parameters(), None)
+    dtype = np.dtype(np.float32) if parameter is None else parameter.dtype
+    x = Tensor(np.zeros((1, *input_shape), dtype), requires_grad=True, device=device_of(model))
+    with evaluation_mode(model, recording=True):
+        y = model(x)
+    if not isinstance(y, Tensor):
+        raise TypeError(f"trace: {type(model).__name__} must return one Tensor, got {type(y).__name__}")
+    if y.creator is None:
+        raise ValueError(f"trace: the output of {type(model).__name__} does not depend on its input")
+    return Trace(x, y, _recorded(y.creator))
+
+
+def device_of(model):
+    """The device of the model's parameters; None, which stands for the default one, where it has none."""
+    parameter = next(model.parameters(), None)
+    return None if parameter is None else parameter.device
+
+
+def _recorded(last):
+    nodes, stack = {last}, [last]
+    while stack:
+        for tensor in stack.pop().inputs:
+            creator = None if tensor is None else tensor.creator
+            if creator is not None and creator not in nodes:
+                nodes.add(creator)
+                stack.append(creator)
+    return tuple(sorted(nodes, key=lambda node: node.order))
