@@ -13,7 +13,8 @@ from sccengine import backend
 from .counter import AUGMENTATION
 from .transforms import Cutout, Normalize, RandomCrop, RandomHorizontalFlip, batch_last, fill_value
 
-_PIXELS = 2**31
+# The first number that kernels cannot index, sccengine.kernels.cuda.launch.ELEMENT_LIMIT (which is not imported for it).
+_PIXELS = 2**31 - 2**16
 
 
 class Augmentation:

@@ -51,7 +51,8 @@ class Driver:
         self.cupy.cuda = ModuleType("cupy.cuda")
         self.cupy.cuda.Device = self.make_device
         self.cupy.cuda.Module = self.make_module
-        self.cupy.cuda.get_current_stream = lambda: SimpleNamespace(ptr=77, is_capturing=lambda: self.capturing)
+        self.stream = SimpleNamespace(ptr=77, is_capturing=lambda: self.capturing, synchronize=lambda: None)
+        self.cupy.cuda.get_current_stream = lambda: self.stream
         self.cupy.cuda.runtime = SimpleNamespace(getDevice=lambda: self.device, free=lambda pointer: None)
         self.cupy.cuda.driver = SimpleNamespace(
             CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
@@ -241,3 +242,27 @@ def test_what_a_kernel_cannot_take_is_refused(driver, error, message, grid, bloc
     with pytest.raises(error, match=message):
         launch.blocks(kernel, grid, block, *args)
     assert not driver.launches
+
+
+def test_a_table_is_uploaded_once_for_each_content_shape_and_device(driver, monkeypatch):
+    uploads = []
+    monkeypatch.setattr(
+        driver.cupy, "asarray", lambda host: uploads.append(driver.device) or host.copy(), raising=False
+    )
+    monkeypatch.setattr(launch, "_tables", {})
+    monkeypatch.setattr(launch, "_known", {})
+    like, host = Array(8), np.array([0, 0, 1])
+    first = launch.table(host, like)
+    assert first.dtype == np.int32 and first.tolist() == [0, 0, 1]
+    assert launch.table(host, like) is first
+    assert launch.table(np.array([0, 0, 1]), like) is first
+    # One row of three is another table, though its bytes are the same: callers count rows.
+    assert launch.table(np.array([[0, 0, 1]]), like).shape == (1, 3)
+    assert launch.table(host, Array(8, device=1)) is not first
+    assert uploads == [0, 0, 1]
+    with pytest.raises(ValueError, match="read-only"):
+        host[0] = 7
+    # Arrays that come and go leave nothing behind, and are not taken for one another.
+    for number in range(100):
+        assert launch.table(np.array([number]), like).tolist() == [number]
+    assert len(launch._known) == 2

@@ -9,8 +9,8 @@ A kernel is an ordinary ``@cuda.jit`` function without an eager signature::
 How an argument reaches the kernel:
 
 ====================  ==================================================================================
-array                 a bare pointer to its elements in C order; must be C-contiguous and below 2**31
-                      elements (indices are int32)
+array                 a bare pointer to its elements in C order; must be C-contiguous and have fewer than
+                      ELEMENT_LIMIT elements (indices are int32)
 Python int or bool    ``np.int32``
 Python float          the dtype of the first floating-point array among the arguments
 NumPy scalar          as it is (``np.uint64`` for a random key, ``np.float64`` for a sum)
@@ -42,6 +42,7 @@ one list of types has one Build for each.
 
 from __future__ import annotations
 
+import weakref
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -56,9 +57,11 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 # Python thread, so there a block is small; the code that runs is the same.
 BLOCK = 8 if SIMULATED else 256
 
-ELEMENT_LIMIT = 2**31
+# A block reaches beyond the end of a row before it finds out: by less than the 2**16 that are left for that.
+ELEMENT_LIMIT = 2**31 - 2**16
 _GRID_LIMITS = (2**31 - 1, 65535, 65535)
-_tables = {}
+_tables = {}  # (device, shape, content): the copy there
+_known = {}  # (device, id of a host array): its copy there, a weak reference to it
 _recorded = None
 
 
@@ -163,12 +166,23 @@ def table(host, like):
     """The int32 table `host` (NumPy) on the device of `like`: one copy for each content and device, for good.
 
     Tables are small (window starts, tiles) and the same at every call, so they are uploaded once. They are
-    never released, because a captured CUDA graph keeps reading the copy it was captured with.
+    never released, because a captured CUDA graph keeps reading the copy it was captured with. `host` becomes read-only
+    and is known from then on: comparing contents at every call would take longer than the launch.
     """
-    host = np.ascontiguousarray(host, dtype=np.int32)
     if isinstance(like, np.ndarray):
-        return host
-    key = (like.device.id, host.tobytes())
+        return np.ascontiguousarray(host, dtype=np.int32)
+    device = like.data.device_id
+    place = (device, id(host))
+    if place not in _known:
+        copy = _uploaded(np.ascontiguousarray(host, dtype=np.int32), device)
+        host.flags.writeable = False
+        # Forgotten with `host`, whose id another array may have next.
+        _known[place] = copy, weakref.ref(host, lambda _: _known.pop(place, None))
+    return _known[place][0]
+
+
+def _uploaded(host, device):
+    key = (device, host.shape, host.tobytes())
     if key not in _tables:
         if backend.current_capture() is not None:
             raise RuntimeError(
@@ -177,8 +191,10 @@ def table(host, like):
             )
         import cupy
 
-        with like.device:
+        with cupy.cuda.Device(device):
             _tables[key] = cupy.asarray(host)
+            # Whoever reads it next may do so on another stream.
+            cupy.cuda.get_current_stream().synchronize()
     return _tables[key]
 
 

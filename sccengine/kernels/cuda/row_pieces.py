@@ -39,9 +39,6 @@ ENOUGH_BLOCKS = 8 if SIMULATED else 512
 #: once, stays in the first-level cache, and everything is done in one launch.
 LEAST_SPAN = 8 if SIMULATED else 8192
 
-# Keeps the first index of every thread of a last block below 2**31.
-_MOST_ELEMENTS = 2**31 - 4 * MOST_THREADS
-
 
 def cut(rows, length):
     """(pieces, span, threads): pieces of a row, elements of a piece (the last may have fewer), threads of a block."""
@@ -52,7 +49,7 @@ def cut(rows, length):
 
 def in_fours(*arrays):
     """Whether 128-bit accesses fit all the arrays (None: absent): they begin at multiples of 16 bytes."""
-    return not any(array is not None and (_address(array) % 16 or array.size > _MOST_ELEMENTS) for array in arrays)
+    return not any(array is not None and _address(array) % 16 for array in arrays)
 
 
 def fours(count):
