@@ -13,7 +13,7 @@ from sccengine import backend
 from .counter import AUGMENTATION
 from .transforms import Cutout, Normalize, RandomCrop, RandomHorizontalFlip, batch_last, fill_value
 
-# The first number that kernels cannot index, sccengine.kernels.cuda.launch.ELEMENT_LIMIT (which is not imported for it).
+# What kernels cannot index: ELEMENT_LIMIT of kernels/cuda/launch.py, which needs Numba, so it is not imported here.
 _PIXELS = 2**31 - 2**16
 
 
@@ -21,7 +21,7 @@ class Augmentation:
     """The images and labels of `dataset` on `device` (a full name), and what the Compose `transforms` does to them.
 
     Raises ValueError for transforms other than any number of RandomCrop, RandomHorizontalFlip and Cutout, then at most
-    one Normalize; and for data sets of 2**31 pixels or more, which kernels cannot index.
+    one Normalize; and for data sets of some 2**31 pixels or more, which kernels cannot index.
     """
 
     def __init__(self, dataset, transforms, device):
