@@ -1,4 +1,4 @@
-"""Writes the README's tables of measured times from the rows in benchmarks/results/.
+"""Writes the README's tables of measured times and of compared schemes from the rows in benchmarks/results/.
 
     python benchmarks/readme_tables.py [--check]
 
@@ -10,10 +10,13 @@ import math
 import sys
 from pathlib import Path
 
+from sccengine.training.comparison_report import markdown_table, summary_rows
+
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- table:begin -->\n", "<!-- table:end -->\n"
+COMPARED = "<!-- compared:begin -->\n", "<!-- compared:end -->\n"
 
 
 def tables():
@@ -21,6 +24,26 @@ def tables():
     contraction = _rows("cpu-scc.json")
     steps = _rows("cpu-train-step.json")
     return "\n".join([_origin(contraction[0]), _contraction_table(contraction), _step_table(steps)])
+
+
+def compared():
+    """The Markdown of the comparisons of schemes, and whether dw+scc held its own on the digits."""
+    outcomes = [_rows(f"compare-{name}.json") for name in ("digits", "synthetic")]
+    return "\n".join([*map(markdown_table, outcomes), _verdict(outcomes[0])])
+
+
+def _verdict(outcome):
+    """In words: dw+scc (2, 0.5) against dw+gpw (2)."""
+    rows = {row["variant"]: row for row in summary_rows(outcome)}
+    scc, gpw = rows["dw+scc (2, 0.5)"], rows["dw+gpw (2)"]
+    more = scc["params"] > gpw["params"]
+    lower = scc["accuracy_mean"] < gpw["accuracy_mean"]
+    return (
+        f"On the digits, dw+scc (2, 0.5) has {'more' if more else 'no more'} parameters than dw+gpw (2), and its mean "
+        f"accuracy over {scc['seeds']} seeds is {'below' if lower else 'not below'} it: "
+        f"{100 * scc['accuracy_mean']:.2f} and {100 * gpw['accuracy_mean']:.2f} %, with standard deviations of "
+        f"{100 * scc['accuracy_sd']:.2f} and {100 * gpw['accuracy_sd']:.2f}.\n"
+    )
 
 
 def _rows(name):
@@ -85,8 +108,10 @@ def _step_table(rows):
 
 def main(arguments):
     text = README.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    current = head + BEGIN + tables() + END + rest.split(END)[1]
+    current = text
+    for (begin, end), content in (((BEGIN, END), tables()), (COMPARED, compared())):
+        head, rest = current.split(begin)
+        current = head + begin + content + end + rest.split(end)[1]
     if "--check" in arguments:
         return int(current != text)
     README.write_text(current, encoding="utf-8")
