@@ -41,9 +41,14 @@ def find_tool(name):
     return found[0] if found else None
 
 
-def rows(capability, part=0, parts=1, disassemble=False):
-    """A row for each Build and dtype that there is for this capability; `disassemble` counts the opcodes of all."""
+def rows(capability, part=0, parts=1, disassemble=False, chosen=lambda name: True):
+    """A row for each Build and dtype that there is for this capability; `disassemble` counts the opcodes of all.
+
+    `chosen` is asked for names such as scc_tiles.contract_v1.
+    """
     for module, build in builds()[part::parts]:
+        if not chosen(f"{module.__name__.rpartition('.')[2]}.{build.kernel.py_func.__name__}"):
+            continue
         for dtype in build.dtypes if capability >= build.since else ():
             row = {"kernel": f"{module.__name__}.{build.kernel.py_func.__name__}", "codes": build.codes}
             row |= {"dtype": dtype, "registers_allowed": build.registers}
