@@ -4,8 +4,9 @@
 
 A variant stands for one compiled configuration, tile included. The first of these that knows the problem decides:
 
-1. a timing on disk, of this pass, problem, dtype, permitted precision, device, and versions of kernels and compilers
-   (numbers of columns that round up to the same 2**k or 1.5 * 2**k share one, if both or neither divide by 4)
+1. a timing on disk, of this pass, problem, dtype, permitted precision, device (a CPU with its number of threads), and
+   versions of kernels and compilers; numbers of columns that round up to the same 2**k or 1.5 * 2**k share one, if
+   both or neither divide by 4
 2. the table that comes with the package, of devices of the same family (tuning_table.json)
 3. the rule of the kernels themselves, kernels.scc.choose, which always answers
 
@@ -234,8 +235,8 @@ def resume(kept, device):
     now = identity(device)
     if kept["choices"] and kept["identity"] != now:
         _warn(
-            f"tuning is not what it was when the run was saved (then {kept['identity']}, now {now}): what it has "
-            "computed so far keeps its variants; a problem that is new to it may end in other last bits"
+            f"not what it was when the run was saved (then {kept['identity']}, now {now}): what it has computed so far "
+            "keeps its variants; a problem that is new to it may end in other last bits"
         )
 
 

@@ -21,6 +21,7 @@ _VARIABLES = (
     "SCCENGINE_SEED",
     "SCCENGINE_DATA_DIR",
     "SCCENGINE_CACHE_DIR",
+    "SCCENGINE_TUNING",
     "NUMBA_NUM_THREADS",
     "NUMBA_ENABLE_CUDASIM",
     "NUMBA_CACHE_DIR",
@@ -48,7 +49,7 @@ def doctor(ctx, as_json):
       sccengine doctor
       sccengine doctor --json > report.json
     """
-    checks = [*_versions(), *_devices(), *_optional_parts(), *_environment()]
+    checks = [*_versions(), *_devices(), *_tuning(), *_optional_parts(), *_environment()]
     if as_json:
         print_json([{"what": what, "state": state, "detail": detail} for what, state, detail in checks])
     else:
@@ -147,6 +148,18 @@ def _try_device(device):
     if not difference < _TOLERANCE:
         return "broken", f"a small convolution is wrong by {difference:.2g}"
     return "ok", f"a small convolution is right ({time.perf_counter() - start:.2f} s, compilation included)"
+
+
+def _tuning():
+    from sccengine import tuning
+    from sccengine.kernels.cache_folder import writable
+
+    store = tuning.store()
+    known = f"mode {tuning.get_mode()}, {len(store.records())} problems timed in {store.folder}"
+    if writable(store.folder) is None:
+        yield "tuning", "missing", f"{known}, which cannot be written: set SCCENGINE_CACHE_DIR to a folder that can"
+    else:
+        yield "tuning", "ok", f"{known} (sccengine tune --show)"
 
 
 def _optional_parts():

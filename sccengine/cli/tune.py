@@ -14,6 +14,7 @@ from click.core import ParameterSource
 import sccengine.functional as F
 from sccengine import backend, get_matmul_precision, models, nn, set_matmul_precision, timings, tuning
 from sccengine.autograd import Tensor
+from sccengine.kernels.cache_folder import writable
 from sccengine.precision import PRECISIONS
 
 from .options import Number, Shape, device_option, json_option, model_options, print_json, together, usage_errors
@@ -186,6 +187,8 @@ def _images(*shape):
 def _tune(ctx, tasks, seconds, again, as_json):
     """Time what is not known yet, until the time is up, and print what is known then."""
     store = tuning.store()
+    if writable(store.folder) is None:
+        raise RuntimeError(f"{store.folder} cannot be written: set SCCENGINE_CACHE_DIR to a folder that can")
     ended = time.monotonic() + seconds
     waiting = [task for task in tasks if again or task.record() is None]
     timed = 0
