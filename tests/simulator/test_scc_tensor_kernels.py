@@ -51,6 +51,25 @@ def expected(windows, x, weight, bias, dy, relu=False):
     return np.maximum(y, 0) if relu else y, matrix.T @ dy, dweight
 
 
+# C, O, cg, co, M: short sums that cancel, whose errors are more than 1e-3 of the largest result.
+CANCELLING = [(2, 17, 2, 0.1, 10), (1, 1, 1, 0, 33), (33, 7, 3, 0.66, 5)]
+
+
+@pytest.mark.parametrize("problem", CANCELLING)
+@pytest.mark.parametrize("variant", scc_tensor.SHAPES)
+def test_every_result_is_within_the_rounding_of_its_operands(variant, problem):
+    *settings, columns = problem
+    windows = ChannelWindows.sliding(*settings)
+    x, weight, bias, dy = operands(windows, columns)
+    got = run(windows, variant, x, weight, 0 * bias, dy)
+    want = expected(windows, x, weight, 0 * bias, dy)
+    sizes = expected(windows, *map(np.abs, (x, weight, 0 * bias, dy)))
+    # An operand is off by at most half a unit of its last bit, a product of two by twice that; a little for the sums.
+    share = 1.01 * 2.0 ** (-7 if scc_tensor.SHAPES[variant].bf16 else -10)
+    for name, y, right, size in zip(("y", "dx", "dweight"), got, want, sizes):
+        assert (abs(y - right) <= share * size).all(), name
+
+
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("variant", scc_tensor.SHAPES)
 def test_values_and_equal_bits_of_two_runs(variant, problem):
