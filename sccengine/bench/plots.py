@@ -193,7 +193,7 @@ def _title(what, rows):
     count = "1 case" if len(rows) == 1 else f"{len(rows)} cases"
     processor = machine.get("gpu") or f"{machine['processor']}, {machine['cores']} cores"
     name = rows[0]["benchmark"].removeprefix("bench_")
-    return f"{what} of {name}: {count} on {processor}, {rows[0]['date'][:10]}, float32"
+    return f"{what} of {name}: {count}, float32\n{processor}, {rows[0]['date'][:10]}"
 
 
 def _tidy(axes, grid):
