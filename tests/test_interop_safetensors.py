@@ -13,7 +13,8 @@ from sccengine.training import CheckpointError
 from tests.test_models_match_pytorch import OVERLAP, build_twin, peers  # noqa: F401  (peers is a fixture)
 from tests.test_training_matches_pytorch import pytorch  # noqa: F401  (a fixture)
 
-SETTINGS = {"width": 0.125, "num_classes": 7, "in_channels": 2, "stem": "cifar"}
+# A quarter: narrower stems are scaled differently by the PyTorch twins.
+SETTINGS = {"width": 0.25, "num_classes": 7, "in_channels": 2, "stem": "cifar"}
 
 
 def build(name, scheme, groups=4):
