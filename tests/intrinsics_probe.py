@@ -5,8 +5,7 @@ instructions. `COMPILE` has for each kernel its argument letters, the capability
 """
 
 import numpy as np
-from numba import cuda
-from numba.cuda import types
+from numba import cuda, types
 
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.intrinsics import (

@@ -34,8 +34,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType, SimpleNamespace
 
-from numba import cuda
-from numba.cuda import dispatcher, types
+from numba import cuda, types
+from numba.cuda import dispatcher
 from numba.cuda.extending import infer_getattr, lower_getattr
 from numba.cuda.typing.templates import AttributeTemplate
 from numba.np.numpy_support import from_dtype

@@ -13,8 +13,7 @@ capability 9.0) 79 % are multiply-adds with 128 x 128 a tile, 68 % with 64 x 64;
 """
 
 import numpy as np
-from numba import cuda
-from numba.cuda import types
+from numba import cuda, types
 
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.indexing import quotient

@@ -35,8 +35,7 @@ An intrinsic emits LLVM code, which the simulator cannot run: there the twins of
 """
 
 from llvmlite import ir
-from numba import cuda
-from numba.cuda import types
+from numba import cuda, types
 from numba.cuda.extending import intrinsic
 
 from sccengine.kernels.cuda import launch

@@ -19,8 +19,7 @@ beside it, through the second-level cache.
 from functools import cache
 
 import numpy as np
-from numba import cuda
-from numba.cuda import types
+from numba import cuda, types
 
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.intrinsics import ALIGNMENT, load, load4, store

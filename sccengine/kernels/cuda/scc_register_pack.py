@@ -13,8 +13,7 @@ takes less than a launch.
 from functools import lru_cache
 
 import numpy as np
-from numba import cuda
-from numba.cuda import types
+from numba import cuda, types
 
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.indexing import quotient

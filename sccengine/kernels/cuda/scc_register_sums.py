@@ -9,8 +9,7 @@ GROUPS-th part, and their sums are added in order.
 Both move (parts + 1) * result bytes and do nothing else.
 """
 
-from numba import cuda
-from numba.cuda import types
+from numba import cuda, types
 
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.indexing import quotient, thread_index

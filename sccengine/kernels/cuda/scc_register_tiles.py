@@ -43,8 +43,7 @@ multiplications are the larger from C = 56 cg on.
 from functools import cache
 
 import numpy as np
-from numba import cuda
-from numba.cuda import types
+from numba import cuda, types
 
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.intrinsics import ALIGNMENT, load, load4, store, store4

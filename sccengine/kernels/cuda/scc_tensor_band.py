@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import cuda as numba_cuda
-from numba.cuda import types
+from numba import types
 
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.indexing import quotient
