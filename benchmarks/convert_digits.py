@@ -24,7 +24,6 @@ from sccengine.training import Trainer, evaluate
 RESULTS = Path(__file__).parent / "results" / "convert-digits.json"
 GROUPS, OVERLAP = 2, 0.5
 BATCH = 64
-CALIBRATION = 512
 
 
 def train(model, train_set, test_set, epochs, lr, seed):
@@ -44,13 +43,13 @@ def run(seed, epochs, fine_tune):
     sets = (train_set, test_set)
     model = models.build("dscnet", scheme="dw+pw", in_channels=1)
     row = {"seed": seed, "original": train(model, *sets, epochs, 0.1, seed)}
-    images = transforms.Normalize(*train_set.channel_statistics())(train_set.images[:CALIBRATION])
+    images = transforms.Normalize(*train_set.channel_statistics())(train_set.images)
     settings = {"groups": GROUPS, "overlap": OVERLAP, "seed": seed}
     truncated, _ = convert.to_scc(model, train_set.image_shape, **settings)
     row["truncated"] = train(truncated, *sets, 0, 0, seed)
     converted, report = convert.to_scc(model, train_set.image_shape, calibration=images, **settings)
     row["converted"] = train(converted, *sets, 0, 0, seed)
-    row["fine-tuned"] = train(converted, *sets, fine_tune, 0.02, seed)
+    row["fine-tuned"] = train(converted, *sets, fine_tune, 0.1, seed)
     fresh = models.build("dscnet", scheme="dw+scc", in_channels=1, groups=GROUPS, overlap=OVERLAP)
     row["fresh"] = train(fresh, *sets, fine_tune, 0.1, seed)
     row["layers"] = {r.name: {"energy": r.energy, "unsorted": r.unsorted, "error": r.error} for r in report}
