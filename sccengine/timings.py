@@ -34,8 +34,9 @@ LEAST_GAIN = 0.03
 NOISES = 2.0
 
 LEAST_TURNS, MOST_TURNS = 5, 25
-# After n turns, a way of which the least time is above 1 + HOPELESS / n times the fastest's is not called again.
-HOPELESS = 4.0
+# After n turns, a way is not called again if its least time is above 1 + HOPELESS / n times the fastest's by more seconds
+# than a slow spell of the machine may have added.
+HOPELESS, SPELL = 4.0, 5e-3
 # Elements of float32 that a GPU writes before a timed call: 256 MiB, more than its caches hold, take it some 80 us.
 BUSY = 1 << 26
 
@@ -61,7 +62,8 @@ def measure(runs, clock, seconds):
             with _noting(failed, name):
                 times[name].append(clock(runs[name]))
         times = {name: taken for name, taken in times.items() if name not in failed}
-        limit = (1 + HOPELESS / turns) * min((min(taken) for taken in times.values()), default=0.0)
+        fastest = min((min(taken) for taken in times.values()), default=0.0)
+        limit = (1 + HOPELESS / turns) * fastest + SPELL
         waiting = [name for name in waiting if name in times and min(times[name]) <= limit]
         waiting = waiting[1:] + waiting[:1]
     return times, failed
@@ -89,9 +91,9 @@ def noise(seconds):
 
 
 def best(record, names):
-    """Of `names`, the one with the least median; the rule's where that is no worse than noise may make it.
+    """Of `names`, the one with the least median; the rule's unless median and least time both speak clearly against it.
 
-    None where none of them was timed.
+    Where others use the machine too, medians are partly theirs. None where none of the names was timed.
     """
     times = {name: taken for name, taken in record["seconds"].items() if name in names}
     if not times:
@@ -99,7 +101,8 @@ def best(record, names):
     fastest, rule = min(times, key=lambda name: median(times[name])), record["rule"]
     if rule in times:
         margin = max(LEAST_GAIN, NOISES * (noise(times[rule]) + noise(times[fastest])))
-        if median(times[rule]) <= (1 + margin) * median(times[fastest]):
+        slower = median(times[rule]) > (1 + margin) * median(times[fastest])
+        if not (slower and min(times[rule]) > (1 + LEAST_GAIN) * min(times[fastest])):
             return rule
     return fastest
 

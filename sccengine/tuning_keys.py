@@ -61,13 +61,20 @@ def versions(device):
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).with_name("kernels").joinpath("cpu" if on_cpu else "cuda").glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    found = {"kernels": digest.hexdigest()[:16], "numba": importlib.metadata.version("numba")}
+    found = {"kernels": digest.hexdigest()[:16], "numba": _version("numba")}
     if device.startswith("cuda"):
         import cupy
 
-        found["numba-cuda"] = importlib.metadata.version("numba-cuda")
+        found["numba-cuda"] = _version("numba-cuda")
         found["driver"] = cupy.cuda.runtime.driverGetVersion()
     return found
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def size_class(columns):

@@ -49,6 +49,12 @@ def test_turns_change_their_order_and_hopeless_ways_are_dropped():
     assert clock.order[4] != "a"
 
 
+def test_a_slow_spell_in_the_first_turn_drops_nobody():
+    clock = Scripted({"a": itertools.chain([2e-3], itertools.repeat(7e-5)), "b": itertools.repeat(2e-4)})
+    seconds, _ = timings.measure(ways("a", "b"), clock, seconds=60)
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 25, "b": 25}
+
+
 def test_the_first_call_is_not_counted_and_the_budget_ends_turns_but_not_the_first(monkeypatch):
     calls = []
     now = itertools.count(step=10.0)
@@ -91,6 +97,7 @@ def test_an_interrupt_is_no_failure():
         ([1.0] * 5, [0.98] * 5, "rule"),  # within LEAST_GAIN
         ([0.8, 0.9, 1.0, 1.1, 1.2], [0.9] * 5, "rule"),  # within noise
         ([1.0] * 9 + [50.0], [0.9] * 10, "other"),  # one slow spell moves no median
+        ([0.9] + [1.5] * 9, [0.9] * 10, "rule"),  # undisturbed, it is as fast
         ([1.0] * 5, [1.5] * 5, "rule"),
     ],
 )

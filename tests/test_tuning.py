@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.training_run import assert_same_weights, trainer
 
 WINDOWS = ChannelWindows.sliding(16, 12, 2, 0.5)
 LIKE = np.empty((12, 40), np.float32)
+CLOCK_FOR = timings.clock_for
 CANDIDATES = ["direct_output_centric", "direct_input_centric", "tiles"]
 
 
@@ -353,6 +355,27 @@ def test_a_run_that_is_resumed_after_timings_changed_ends_with_the_bits_of_one_t
         resumed.fit(4, resume=True)
     assert resumed.step == 16
     assert_same_weights(resumed.model.state_dict(), directly)
+
+
+def test_a_gpu_is_known_by_name_capability_and_driver_and_timed_by_events(monkeypatch):
+    """With a stand-in for CuPy, whose arrays are NumPy's."""
+    log = []
+    runtime = SimpleNamespace(
+        getDeviceProperties=lambda index: {"name": b"NVIDIA H200", "major": 9, "minor": 0},
+        driverGetVersion=lambda: 13000,
+    )
+    event = SimpleNamespace(record=lambda: log.append("event"), synchronize=lambda: log.append("wait"))
+    device = SimpleNamespace(Event=lambda: event, get_elapsed_time=lambda first, last: 2.0, runtime=runtime)
+    busy = np.ones(4, np.float32)
+    cupy = SimpleNamespace(cuda=device, empty=lambda count, dtype: busy, float32=np.float32, ndarray=type(None))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    assert tuning.device_key("cuda:1") == {"family": "cuda 9.0", "name": "NVIDIA H200"}
+    tuning.versions.cache_clear()
+    versions = tuning.versions("cuda:1")
+    assert versions["driver"] == 13000 and versions["kernels"] != tuning.versions("cpu")["kernels"]
+    tuning.versions.cache_clear()
+    assert CLOCK_FOR("cuda:1")(lambda: log.append(busy.sum())) == 2e-3
+    assert log == ["event", 0.0, "event", "wait"], "the launches come after what keeps the device busy"
 
 
 def test_the_table_names_variants_that_there_are_for_problems_as_they_are_asked():
