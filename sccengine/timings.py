@@ -34,8 +34,8 @@ LEAST_GAIN = 0.03
 NOISES = 2.0
 
 LEAST_TURNS, MOST_TURNS = 5, 25
-# After n turns, a way is not called again if its least time is above 1 + HOPELESS / n times the fastest's by more seconds
-# than a slow spell of the machine may have added.
+# After n turns, a way is not called again if its least time is above 1 + HOPELESS / n times the fastest, and the
+# difference is more than the seconds that a slow spell of the machine may have added.
 HOPELESS, SPELL = 4.0, 5e-3
 # Elements of float32 that a GPU writes before a timed call: 256 MiB, more than its caches hold, take it some 80 us.
 BUSY = 1 << 26
