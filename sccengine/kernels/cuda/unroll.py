@@ -13,6 +13,9 @@ issued under the arithmetic of another. `@unrolled` stands below `@cuda.jit`. Th
 `range`, made of numbers and of names that are known when the kernel is defined: globals, or variables of an enclosing
 function. Unroll the one loop that needs it: every copy costs compile time.
 
+An `if` whose test consists of such numbers and loop variables is decided here, and what it rules out is left out: Numba
+would carry every dead branch through its analyses, whose time grows with the square of the branches.
+
 Numbers that the function takes from an enclosing one are written into the text too, so that the text alone says what
 is computed. In the simulator `static` is `range` and the function stays as it is.
 """
@@ -35,7 +38,9 @@ def unrolled(function):
     free = dict(zip(function.__code__.co_freevars, (cell.cell_contents for cell in function.__closure__ or ())))
     definition = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     definition.decorator_list = []
-    definition = _Unroller({**function.__globals__, **free}).visit(definition)
+    local = function.__code__.co_varnames
+    known = {name: value for name, value in {**function.__globals__, **free}.items() if name not in local}
+    definition = _Unroller(known).visit(definition)
     # Numbers of an enclosing function are written in; other free variables are arguments of a function around the new.
     numbers = {name: value for name, value in free.items() if isinstance(value, int)}
     for name, value in numbers.items():
@@ -55,7 +60,7 @@ def unrolled(function):
 
 
 class _Unroller(ast.NodeTransformer):
-    """Replaces a static loop by copies of its body."""
+    """Replaces a static loop by copies of its body, and an `if` that is decided by the branch it takes."""
 
     def __init__(self, environment):
         self.environment = environment
@@ -64,7 +69,7 @@ class _Unroller(ast.NodeTransformer):
         call = node.iter
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "static"):
             return self.generic_visit(node)
-        bounds = [eval(compile(ast.Expression(each), "<static>", "eval"), self.environment) for each in call.args]
+        bounds = [self._value(each) for each in call.args]
         statements = []
         for value in range(*bounds):
             number = _Number(node.target.id, value)
@@ -72,6 +77,19 @@ class _Unroller(ast.NodeTransformer):
                 written = self.visit(number.visit(copy.deepcopy(statement)))
                 statements.extend(written if isinstance(written, list) else [written])
         return statements or ast.Pass()
+
+    def visit_If(self, node):
+        node = self.generic_visit(node)
+        parts = list(ast.walk(node.test))
+        names = [part.id for part in parts if isinstance(part, ast.Name)]
+        if not all(isinstance(self.environment.get(name), int) for name in names):
+            return node
+        if any(isinstance(part, (ast.Call, ast.Attribute, ast.Subscript)) for part in parts):
+            return node
+        return (node.body if self._value(node.test) else node.orelse) or ast.Pass()
+
+    def _value(self, expression):
+        return eval(compile(ast.Expression(expression), "<static>", "eval"), self.environment)
 
 
 class _Number(ast.NodeTransformer):
