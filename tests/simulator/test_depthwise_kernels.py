@@ -50,7 +50,7 @@ def test_strips(case, batch):
 
     taps = weight[:, 0].astype(np.float32)
     got = np.full_like(_rows(y), np.nan)
-    depthwise_strips.forward(_rows(x), taps, bias.astype(np.float32), got, stride, padding)
+    depthwise_strips.forward(_rows(x), taps, bias.astype(np.float32), got, stride, padding, relu=False)
     assert_close("y", _images(got), y, "float32")
     got = np.full_like(_rows(x), np.nan)
     depthwise_strips.backward_input(_rows(dy), taps, got, stride, padding)
