@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,22 +61,6 @@ class Folder(click.Path):
         if value == "":
             self.fail("an empty text names no folder; the current one is .", param, ctx)
         return super().convert(value, param, ctx)
-
-
-class Shape(click.ParamType):
-    """Channels, height and width, written 3x32x32 or 3,32,32."""
-
-    name = "CxHxW"
-
-    def convert(self, value, param, ctx):
-        if isinstance(value, tuple):
-            return value
-        if not re.fullmatch(r"\d+[x,]\d+[x,]\d+", value):
-            self.fail(f"{value!r} is not of the form 3x32x32 (channels x height x width)", param, ctx)
-        shape = tuple(map(int, re.split("[x,]", value)))
-        if min(shape) < 1:
-            self.fail(f"{value}: every size must be at least 1", param, ctx)
-        return shape
 
 
 class Shape(click.ParamType):
