@@ -3,13 +3,16 @@
     z[c] = scale[c] * depthwise(x)[c] + shift[c],                                    then max(z, 0) if asked for
     y[f] = scale[f] * sum_{k<K} weight[f, k] * z[(start[f] + k) mod C] + shift[f],   then max(y, 0) if asked for
 
-with scale and shift as in separable_fold.py. Here the two convolutions run one after the other, with batch norms and
-ReLUs in them: four or five launches, and z goes through memory once.
+with scale and shift as in separable_fold.py.
+
+v1: the two convolutions one after the other, with batch norms and ReLUs in them: five or six launches, and z goes
+through memory. For float64, for kernel sizes that have no v2, and for tensor cores.
+v2: separable_tiles.py, one kernel beside the one that folds; z stays in shared memory.
 """
 
 import numpy as np
 
-from sccengine.kernels.cuda import depthwise, scc
+from sccengine.kernels.cuda import depthwise, launch, scc, separable_tiles
 from sccengine.kernels.cuda.separable_fold import fold
 
 
@@ -20,6 +23,10 @@ def forward(x, depthwise_stage, mixing_stage, y, windows, stride, padding, preci
     mixing_stage      weight (O, K); the others (O,)
     precision         of the products of the 1x1 convolution
     """
+    rounds = precision != "highest" and launch.capability(x) >= (8, 0)
+    if separable_tiles.serves(x, depthwise_stage.weight.shape[1:]) and not rounds:
+        separable_tiles.forward(x, depthwise_stage, mixing_stage, y, windows, stride, padding)
+        return
     taps, shift = fold(depthwise_stage)
     weight, bias = fold(mixing_stage)
     # empty_like is NumPy's or CuPy's, after the array it is given.

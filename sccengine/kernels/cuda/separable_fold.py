@@ -1,10 +1,14 @@
-"""A convolution's bias and batch norm folded into its weights, by one launch.
+"""Convolutions' biases and batch norms folded into their weights.
 
     folded[r] = scale[r] * weight[r]        scale = gamma / sqrt(var + eps)
     shift[r]  = beta + (bias - mean) * scale
 
-`present` says what a stage has; what it has not counts as scale 1, shift 0. A launch reads and writes the weights once:
-next to nothing, and nothing is kept that could go stale.
+`present` says what a stage has; what it has not counts as scale 1, shift 0. It is done anew at every call, so nothing
+is kept that could go stale: the weights are read and written once, which takes less than the launch.
+
+fold              a stage by itself
+fold_and_pack     both stages of separable_tiles.py in one launch: the 1x1 weights go into panels (scc_register_pack.py)
+                  on this occasion, the taps of a channel and its shift into whole vectors
 """
 
 import math
@@ -15,6 +19,7 @@ from numba import cuda
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.indexing import quotient, thread_index
 from sccengine.kernels.cuda.intrinsics import load, store
+from sccengine.kernels.cuda.scc_pack import entry, panels_of
 
 # Bits of `present`; mean and var come together.
 BIAS, GAMMA, BETA, MEAN = 1, 2, 4, 8
@@ -82,4 +87,97 @@ def fold(stage):
     return folded, shift
 
 
-COMPILE = [launch.Build(fold_v1, "FFFFFFFFiiif")]
+@cuda.jit
+def fold_and_pack_v1(
+    weight,  # (O, K), of the 1x1 stage, like the next five, which are read only if present
+    bias,  # (O,)
+    gamma,  # (O,)
+    beta,  # (O,)
+    mean,  # (O,)
+    var,  # (O,)
+    starts,  # (O,)
+    rows,  # (tiles, tile)
+    tile_of,  # (slabs,): one block for each
+    sources,  # (slabs, depth)
+    packed,  # (slabs, depth, tile), out
+    shift,  # (O,), out
+    depthwise_weight,  # (C, T), of the depthwise stage, like the next five
+    depthwise_bias,  # (C,)
+    depthwise_gamma,  # (C,)
+    depthwise_beta,  # (C,)
+    depthwise_mean,  # (C,)
+    depthwise_var,  # (C,)
+    taps,  # (C, pitch), out: a channel's taps, its shift, zeros
+    present,
+    depthwise_present,
+    slabs,
+    tile,
+    depth,
+    C,
+    K,
+    O,
+    T,
+    pitch,
+    eps,
+    depthwise_eps,
+):
+    zero = weight.dtype.type(0)
+    block = np.int32(cuda.blockIdx.x)
+    if block < slabs:
+        first_row = np.int32(load(tile_of, block) * tile)
+        for e in range(cuda.threadIdx.x, tile * depth, launch.BLOCK):
+            d = quotient(e, tile)
+            f = load(rows, np.int32(first_row + e - d * tile))
+            there = load(sources, np.int32(block * depth + d))
+            value = entry(weight, starts, f, there, False, C, K)
+            if f >= 0:
+                value *= scale_of(f, gamma, var, present, eps)
+            store(packed, np.int32(block * tile * depth + e), value)
+        return
+    i = np.int32((block - slabs) * launch.BLOCK + cuda.threadIdx.x)
+    size = np.int32(C * pitch)
+    if i < size:
+        c = quotient(i, pitch)
+        t = np.int32(i - c * pitch)
+        value = zero
+        if t <= T:
+            value = scale_of(c, depthwise_gamma, depthwise_var, depthwise_present, depthwise_eps)
+            if t < T:
+                value *= load(depthwise_weight, np.int32(c * T + t))
+            else:
+                value = shift_of(c, value, depthwise_bias, depthwise_beta, depthwise_mean, depthwise_present)
+        store(taps, i, value)
+    elif i < size + O:
+        f = np.int32(i - size)
+        scale = scale_of(f, gamma, var, present, eps)
+        store(shift, f, shift_of(f, scale, bias, beta, mean, present))
+
+
+def fold_and_pack(depthwise_stage, mixing_stage, windows, shape, pitch):
+    """taps (C, pitch), packed (slabs, depth, tile) for tiles of `shape`, and the shift (O,) of the 1x1 stage."""
+    weight, depthwise_weight = mixing_stage.weight, depthwise_stage.weight
+    panels = panels_of(windows, False, shape.tile, shape.depth)
+    filters, channels, slabs = len(weight), len(depthwise_weight), len(panels.tile_of)
+    packed = np.empty_like(weight, shape=(slabs, shape.depth, shape.tile))
+    shift = np.empty_like(weight, shape=filters)
+    taps = np.empty_like(weight, shape=(channels, pitch))
+    tables = [launch.table(each, weight) for each in (windows.starts, panels.rows, panels.tile_of, panels.sources)]
+    mixing, present = statistics(mixing_stage)
+    depthwise, depthwise_present = statistics(depthwise_stage)
+    cut = slabs, shape.tile, shape.depth
+    sizes = channels, windows.width, filters, depthwise_weight.size // channels, pitch
+    launch.blocks(
+        fold_and_pack_v1,
+        slabs + launch.divide_up(taps.size + filters, launch.BLOCK),
+        launch.BLOCK,
+        *(weight, *mixing, *tables, packed, shift),
+        *(depthwise_weight, *depthwise, taps),
+        *(present, depthwise_present, *cut, *sizes, float(mixing_stage.eps), float(depthwise_stage.eps)),
+    )
+    return taps, packed, shift
+
+
+COMPILE = [
+    launch.Build(fold_v1, "FFFFFFFFiiif"),
+    launch.Build(fold_and_pack_v1, "FFFFFFIIIIFFFFFFFFF" + "i" * 10 + "ff", dtypes=("float32",)),
+]
