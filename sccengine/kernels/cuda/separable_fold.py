@@ -81,7 +81,7 @@ def fold(stage):
     arrays, present = statistics(stage)
     weight = stage.weight
     # empty_like is NumPy's or CuPy's, after the array it is given.
-    folded, shift = np.empty_like(weight), np.empty_like(weight, shape=len(weight))
+    folded, shift = np.empty_like(weight), np.empty_like(weight, shape=(len(weight),))
     sizes = weight.size // len(weight), weight.size
     launch.elements(fold_v1, weight.size, weight, *arrays, folded, shift, present, *sizes, float(stage.eps))
     return folded, shift
@@ -159,7 +159,7 @@ def fold_and_pack(depthwise_stage, mixing_stage, windows, shape, pitch):
     panels = panels_of(windows, False, shape.tile, shape.depth)
     filters, channels, slabs = len(weight), len(depthwise_weight), len(panels.tile_of)
     packed = np.empty_like(weight, shape=(slabs, shape.depth, shape.tile))
-    shift = np.empty_like(weight, shape=filters)
+    shift = np.empty_like(weight, shape=(filters,))
     taps = np.empty_like(weight, shape=(channels, pitch))
     tables = [launch.table(each, weight) for each in (windows.starts, panels.rows, panels.tile_of, panels.sources)]
     mixing, present = statistics(mixing_stage)
