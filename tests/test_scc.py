@@ -165,7 +165,8 @@ def test_no_window_is_copied():
     peak("tiles")  # compiled, and the pool filled
     memory.release()
     assert peak("tiles") < 3 * x_bytes  # y and dx, and room for what else the process does
-    assert peak("cyclic_stack") > 2 * x_bytes  # the measurement sees a copy of windows
+    # The measurement sees a copy of windows, though a busy machine may keep the watcher from looking in time.
+    assert max(peak("cyclic_stack") for _ in range(3)) > 2 * x_bytes
 
 
 def _resident():
