@@ -28,8 +28,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import cuda
-from numba.cuda import types
+from numba import cuda, types
 
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.indexing import quotient
