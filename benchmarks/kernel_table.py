@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CAPABILITIES = ((7, 5), (8, 0), (9, 0))
 
 # Vector loads and stores of global and shared memory, the arithmetic, what copies and feeds the tensor cores, barriers.
 COUNTED = (
@@ -25,17 +24,14 @@ COUNTED = (
 )
 
 
-def table_row(row, capability, occurs):
+def table_row(row, occurs):
     """The part of a row of tests/compile/compiler.py that is kept."""
     if "error" in row:
         raise RuntimeError(f"{row['kernel']} {row['codes']} {row['dtype']}: {row['error']}")
     opcodes = row["opcodes"]
     counts = {name: sum(count for opcode, count in opcodes.items() if occurs(name, [opcode])) for name in COUNTED}
     return {
-        "kernel": row["kernel"].removeprefix("sccengine.kernels.cuda."),
-        "codes": row["codes"],
-        "dtype": row["dtype"],
-        "capability": "{}.{}".format(*capability),
+        **{name: row[name] for name in ("kernel", "codes", "dtype", "capability")},
         **{name: row[name] for name in ("registers", "registers_allowed", "stack", "shared")},
         "instructions": sum(count for opcode, count in opcodes.items() if opcode != "NOP"),
         "counts": {name: count for name, count in counts.items() if count},
@@ -54,15 +50,14 @@ def main(arguments=None):
         print(f"kernel_table: {problem}", file=sys.stderr)
         return 1
     from sccengine.kernels.cuda import compiler
-    from tests.compile.compiler import occurs, rows
+    from tests.compile.compiler import occurs, rows, translate_once
 
+    translate_once()
     table = []
-    for capability in CAPABILITIES:
-        for row in rows(capability, disassemble=True, chosen=lambda name: fnmatch.fnmatch(name, options.only)):
-            table.append(table_row(row, capability, occurs))
-            print(
-                "{kernel} {dtype} {capability}: {registers} registers, {instructions} instructions".format(**table[-1])
-            )
+    for row in rows(disassemble=True, chosen=lambda name: fnmatch.fnmatch(name, options.only)):
+        kept = table_row(row, occurs)
+        table.append(kept)
+        print("{kernel} {dtype} {capability}: {registers} registers, {instructions} instructions".format(**kept))
     result = {"versions": dict(compiler.versions()), "kernels": table}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(result, indent=1) + "\n")

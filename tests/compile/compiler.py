@@ -1,9 +1,9 @@
-"""Compiles every CUDA kernel to machine code for one compute capability, without a GPU; prints a row of JSON each.
+"""Compiles every CUDA kernel to machine code, without a GPU; prints a row of JSON for each dtype and capability.
 
-    python -m tests.compile.compiler 9.0 [PART PARTS]
+    python -m tests.compile.compiler PART PARTS
 
 The code is made as for a launch on a GPU (sccengine/kernels/cuda/compiler.py), and then read with NVIDIA's own tools.
-Part PART, counted from 0, of PARTS of the kernels; all of them by default. A row holds
+Part PART, counted from 0, of PARTS of the kernels: for a process each. A row holds, beside names and types,
 
     registers, stack               of a thread (stack in bytes: spills and arrays not in registers)
     shared                         static, of a block, in bytes; on 9.0 with the 1024 that CUDA reserves
@@ -15,6 +15,7 @@ Part PART, counted from 0, of PARTS of the kernels; all of them by default. A ro
 
 import functools
 import importlib.util
+import itertools
 import json
 import re
 import subprocess
@@ -23,8 +24,12 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from numba.cuda import compiler as numba_compiler
+
 from sccengine.kernels.cuda import compiler
 from tests.signatures import argument_types, builds
+
+CAPABILITIES = ((7, 5), (8, 0), (9, 0))
 
 # A cubin holds the kernel and, before or after it, subroutines such as that of a division, which have entries, too.
 _USAGE = re.compile(r"Function (\S+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
@@ -41,26 +46,48 @@ def find_tool(name):
     return found[0] if found else None
 
 
-def rows(capability, part=0, parts=1, disassemble=False, chosen=lambda name: True):
-    """A row for each Build and dtype that there is for this capability; `disassemble` counts the opcodes of all.
+def rows(part=0, parts=1, disassemble=False, chosen=lambda name: True):
+    """A row for each Build, dtype and capability; `disassemble` counts the opcodes of all.
 
     `chosen` is asked for names such as scc_tiles.contract_v1.
     """
     for module, build in builds()[part::parts]:
-        if not chosen(f"{module.__name__.rpartition('.')[2]}.{build.kernel.py_func.__name__}"):
+        name = f"{module.__name__.rpartition('.')[2]}.{build.kernel.py_func.__name__}"
+        if not chosen(name):
             continue
-        for dtype in build.dtypes if capability >= build.since else ():
-            row = {"kernel": f"{module.__name__}.{build.kernel.py_func.__name__}", "codes": build.codes}
-            row |= {"dtype": dtype, "registers_allowed": build.registers}
+        for dtype, capability in itertools.product(build.dtypes, CAPABILITIES):
+            if capability < build.since:
+                continue
+            row = {"kernel": name, "codes": build.codes, "dtype": dtype, "capability": "{}.{}".format(*capability)}
+            row["registers_allowed"] = build.registers
             try:
                 wanted = build.instructions
-                row |= measure(
-                    build.kernel, argument_types(build.codes, dtype), capability, bool(wanted) or disassemble
-                )
+                signature = argument_types(build.codes, dtype)
+                row |= measure(build.kernel, signature, capability, bool(wanted) or disassemble)
                 row["absent"] = [each for each in wanted if not occurs(each, row["opcodes"])]
             except Exception as error:
                 row["error"] = f"{type(error).__name__}: {error}"
             yield row
+
+
+def translate_once():
+    """From now on Numba translates a kernel for its first capability only; the others get their code from that.
+
+    The translation is the same for all of them (test_compiler.py), and most of the work. Numba without the function
+    that is wrapped here takes longer, and that is all.
+    """
+    translate = getattr(numba_compiler, "_compile_pyfunc_with_fixup", None)
+    if translate is None:
+        return
+    translated = {}
+
+    def once(function, signature, **options):
+        key = function, tuple(signature)
+        if key not in translated:
+            translated[key] = translate(function, signature, **options)
+        return translated[key]
+
+    numba_compiler._compile_pyfunc_with_fixup = once
 
 
 def measure(kernel, signature, capability, disassemble):
@@ -101,8 +128,8 @@ def _output(tool, *arguments):
 
 
 def main():
-    capability = tuple(int(part) for part in sys.argv[1].split("."))
-    for row in rows(capability, *map(int, sys.argv[2:])):
+    translate_once()
+    for row in rows(*map(int, sys.argv[1:])):
         print(json.dumps(row), flush=True)
 
 
