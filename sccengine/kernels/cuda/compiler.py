@@ -120,14 +120,10 @@ def link(text, capability):
 def linker():
     """("cuda.core", the module), ("ptxas", its path), or (None, what is missing)."""
     try:
-        try:
-            import cuda.core as core
-
-            core.Linker  # noqa: B018 - before cuda-core 0.5 the namespace exists and is empty
-        except (ImportError, AttributeError):
-            import cuda.core.experimental as core
+        from cuda import core
         from cuda.bindings import nvjitlink
 
+        core.Linker  # noqa: B018 - an old cuda-core has the name cuda.core, and nothing in it
         nvjitlink.version()
         return "cuda.core", core
     except Exception as error:  # cuda.bindings raises errors of its own where the library is missing
