@@ -22,7 +22,7 @@ def test_probes_hold_their_instructions(capability):
         pytest.fail(problem)
     if problem:
         pytest.skip(problem)
-    # A process compiles for one capability only, see compiler.py.
+    # A process for each capability, as test_kernels.py has one for each part of the kernels.
     command = [sys.executable, "-m", "tests.compile.test_intrinsics", capability]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
