@@ -4,7 +4,8 @@
 
 A row for each kernel, list of argument types, dtype and compute capability: registers a thread, bytes of stack, static
 shared memory of a block in bytes (on 9.0 with the 1024 that CUDA reserves), how many instructions it is, and how many
-of those that decide its speed, each counted once where it stands in the code. Needs what tests/compile needs.
+of those that decide its speed, counted where they stand in the code, not as often as they run; LDS counts LDS.128,
+too, and so on. Needs what tests/compile needs.
 """
 
 from __future__ import annotations
