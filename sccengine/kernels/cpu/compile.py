@@ -10,9 +10,9 @@ are compiled anew in each process. Numba's own setting is changed only while a k
 
 Threads: unless the user chose a layer, GNU OpenMP with a short spin where it exists, else Numba's workqueue.
 Workqueue sleeps between launches, and waking it costs 50 to 200 us. OpenMP's own default spins for 8 ms when another
-process holds the core its worker needs; ``SPIN`` turns of the loop (some tens of us) bridge the gap between two
-launches and cost no more than a wake-up when they are in vain. Launches from several Python threads take turns:
-workqueue aborts the process otherwise. GNU OpenMP aborts a forked child, so there kernels run on the calling thread.
+process holds the core its worker needs; ``SPIN`` turns of the loop (some tens of us) bridge the gap between two launches
+and cost no more than a wake-up when they are in vain. Launches from several Python threads take turns: workqueue
+aborts the process otherwise. GNU OpenMP aborts a forked child, so there kernels run on the calling thread.
 """
 
 import functools
@@ -101,8 +101,13 @@ def _njit(function, **options):
 
 
 def jit(function):
-    """Compile a helper, or a kernel that runs on the calling thread."""
-    return _njit(function)
+    """Compile a helper, or a kernel that runs on the calling thread.
+
+    Always inlined where compiled code calls it: of one that is not, there are two copies, its own and one in the
+    caller's object file, optimised apart; fresh code calls the one, code from the cache the other, and where sums are
+    reassociated their last bits differ.
+    """
+    return _njit(function, forceinline=True)
 
 
 def parallel_jit(function):
