@@ -65,6 +65,16 @@ def test_large_mean_keeps_its_digits():
     np.testing.assert_allclose(y, want, atol=2e-4)
 
 
+def test_a_row_that_begins_far_off_its_mean():
+    x = 100 + np.random.default_rng(8).standard_normal((16, 2, 64, 64))
+    x[:, 0, :1] = -1000
+    x[0, 1, 40, 3] = np.nan
+    mean, var = np.zeros(2, np.float32), np.zeros(2, np.float32)
+    F.batch_norm(Tensor(x.astype(np.float32)), mean, var, training=True, momentum=1.0)
+    np.testing.assert_allclose(mean, x.mean((0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(var, x.var((0, 2, 3), ddof=1), rtol=1e-5)
+
+
 def test_any_memory_order_gives_the_same():
     x, weight, bias = _inputs()
     want = F.batch_norm(x, None, None, weight, bias, True).numpy()
