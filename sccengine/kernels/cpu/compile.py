@@ -10,7 +10,7 @@ are compiled anew in each process. Numba's own setting is changed only while a k
 
 Threads: unless the user chose a layer, GNU OpenMP with a short spin where it exists, else Numba's workqueue.
 Workqueue sleeps between launches, and waking it costs 50 to 200 us. OpenMP's own default spins for 8 ms when another
-process holds the core its worker needs; ``SPIN`` turns of the loop (some tens of us) bridge the gap between two launches
+process holds the core its worker needs; ``SPIN`` turns of the loop (some 70 us) bridge the gap between two launches
 and cost no more than a wake-up when they are in vain. Launches from several Python threads take turns: workqueue
 aborts the process otherwise. GNU OpenMP aborts a forked child, so there kernels run on the calling thread.
 """
@@ -34,7 +34,7 @@ PARALLEL_WORK = 1 << 16
 #: Elements of a flat array that one ``prange`` index handles.
 BLOCK = 8192
 
-SPIN = "1000"
+SPIN = "10000"
 
 _OPTIONS = {"fastmath": set(FASTMATH), "error_model": "numpy", "boundscheck": False}
 
