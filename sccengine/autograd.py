@@ -21,12 +21,18 @@ import numpy as np
 from sccengine import backend
 
 _order = itertools.count()
-_mode = threading.local()
+
+
+class _Mode(threading.local):
+    recording = True
+
+
+_mode = _Mode()
 
 
 def is_grad_enabled():
     """Whether operators are being recorded in this thread."""
-    return getattr(_mode, "recording", True)
+    return _mode.recording
 
 
 class no_grad(contextlib.ContextDecorator):

@@ -138,10 +138,8 @@ def _automatic_device():
 
 def device_of(array):
     """The name of the device on which an array lives."""
-    if isinstance(array, SimulatorArray):
-        return "simulator"
     if isinstance(array, np.ndarray):
-        return "cpu"
+        return "simulator" if isinstance(array, SimulatorArray) else "cpu"
     return f"cuda:{array.device.id}"
 
 
@@ -280,12 +278,17 @@ def owner(array):
 
 # --- captured steps -----------------------------------------------------------------------------------------------
 
-_captures = threading.local()
+
+class _Captures(threading.local):
+    current = None
+
+
+_captures = _Captures()
 
 
 def current_capture():
     """The capture of a step that is in progress in this thread (capture.py), or None."""
-    return getattr(_captures, "current", None)
+    return _captures.current
 
 
 def set_current_capture(capture):

@@ -80,17 +80,17 @@ class ChannelWindows:
         Raises ValueError where groups does not divide the input channels, the overlap lies outside [0, 1) or a
         number of channels is below 1, and TypeError where a setting is not a number of the right kind.
         """
-        return _sliding(*_channels(in_channels, out_channels, groups), exact_overlap(overlap))
+        return _remembered(_checked_sliding, in_channels, out_channels, groups, overlap)
 
     @classmethod
     def grouped(cls, in_channels, out_channels, groups):
         """Windows of a grouped pointwise convolution: filter f reads group f // (O / groups)."""
-        return _grouped(*_channels(in_channels, out_channels, groups))
+        return _remembered(_checked_grouped, in_channels, out_channels, groups)
 
     @classmethod
     def dense(cls, in_channels, out_channels):
         """The window of a pointwise convolution or a linear layer: every filter reads every channel."""
-        return _dense(*_channels(in_channels, out_channels, 1)[:2])
+        return _remembered(_checked_dense, in_channels, out_channels)
 
     @property
     def overlap(self):
@@ -193,6 +193,30 @@ def _channels(in_channels, out_channels, groups):
             f"the nearest that work are groups={fits}, or in_channels={channels}"
         )
     return int(in_channels), int(out_channels), int(groups)
+
+
+def _remembered(build, *settings):
+    """``build(*settings)``; checking settings takes longer than many a launch, so it is done once for each."""
+    try:
+        return build(*settings)
+    except TypeError:
+        # Perhaps because a setting cannot be hashed: then the check says what it should be.
+        return build.__wrapped__(*settings)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _checked_sliding(in_channels, out_channels, groups, overlap):
+    return _sliding(*_channels(in_channels, out_channels, groups), exact_overlap(overlap))
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _checked_grouped(in_channels, out_channels, groups):
+    return _grouped(*_channels(in_channels, out_channels, groups))
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _checked_dense(in_channels, out_channels):
+    return _dense(*_channels(in_channels, out_channels, 1)[:2])
 
 
 @lru_cache(maxsize=1024)

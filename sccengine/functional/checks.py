@@ -9,6 +9,8 @@ from numbers import Integral, Real
 def pair(operator, name, value, minimum):
     """``value`` (an int or two ints) as a tuple ``(h, w)`` of ints, each at least ``minimum``."""
     both = (value, value) if isinstance(value, Integral) else value
+    if type(both) is tuple and [type(v) for v in both] == [int, int] and min(both) >= minimum:
+        return both  # as nearly always, and quickly told
     fits = isinstance(both, (tuple, list)) and len(both) == 2
     if not fits or not all(isinstance(v, Integral) and not isinstance(v, bool) for v in both):
         raise TypeError(f"{operator}: {name} must be an int or a pair (h, w) of ints, got {value!r}")
@@ -28,6 +30,8 @@ def positive(operator, name, value):
 
 def number(operator, name, value):
     """``value`` as a float."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{operator}: {name} must be a number, got {type(value).__name__}")
     try:
