@@ -270,3 +270,15 @@ def test_a_run_begun_with_a_preset_goes_on_without_naming_it(tmp_path, capsys):
     assert "finished already, after 1 epochs" in capsys.readouterr().out
     assert run(["train", *out, "--resume", "--preset", "cifar100"]) == 2
     assert "--preset cifar100 contradicts" in capsys.readouterr().err
+
+
+def test_settings_by_layer_are_kept_and_resumed(tmp_path, capsys):
+    arguments = ["train", "--out", str(tmp_path), "--width", "0.25", "--epochs", "1", "--device", "cpu", "--quiet"]
+    design = ["--groups", "2,4,2", "--overlap", "0.5,0.25,0.5"]
+    assert run([*arguments, *design]) == 0
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["model"]["groups"] == [2, 4, 2] and config["model"]["overlap"] == [0.5, 0.25, 0.5]
+    assert run([*arguments, *design, "--resume"]) == 0
+    assert run([*arguments, "--resume", "--groups", "2,2,2"]) == 2
+    assert "contradicts the run" in capsys.readouterr().err
+    assert run(["evaluate", str(tmp_path), "--device", "cpu"]) == 0

@@ -187,3 +187,46 @@ def test_width_multiplies_the_channels():
 def test_wrong_settings_are_named(settings, error, message):
     with pytest.raises(error, match=message):
         models.build(**{"name": "dscnet", **settings})
+
+
+def test_each_mixing_layer_may_have_groups_and_overlap_of_its_own():
+    model = models.build("dscnet", groups=(2, 4, 1), overlap=[0.5, 0.25, 0.0], in_channels=1)
+    windows = [model.blocks[i].mix.windows for i in range(3)]
+    assert [(w.in_channels, w.width, w.shift) for w in windows] == [(32, 16, 8), (32, 8, 6), (64, 64, 64)]
+    assert count(model) == dscnet_parameters(16 * 32 + 8 * 64 + 64 * 128)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_a_value_for_each_layer_is_what_one_value_for_all_is(name):
+    layers = models.mixing_layers(name, 0.25)
+    each, all_of_them = (
+        models.build(name, width=0.25, groups=groups, overlap=0.25).state_dict() for groups in ([2] * len(layers), 2)
+    )
+    assert {key: value.shape for key, value in each.items()} == {k: value.shape for k, value in all_of_them.items()}
+    model = models.build(name, width=0.25, scheme="dw+scc", groups=1)
+    modules = dict(model.named_modules())
+    assert [(modules[path].in_channels, modules[path].out_channels) for path, _, _ in layers] == [
+        layer[1:] for layer in layers
+    ]
+
+
+def test_asking_for_the_mixing_layers_draws_no_random_numbers():
+    backend.set_seed(3)
+    before = backend.random_state()
+    models.mixing_layers("dscnet", 0.375)
+    assert backend.random_state() == before
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"groups": (2, 4)}, "groups must be one value or 3, one for each replaced convolution, got 2: 2,4"),
+        ({"overlap": [0.5] * 4}, "overlap must be one value or 3, one for each replaced convolution, got 4: 0.5,"),
+        ({"groups": []}, "groups must be a value, or one for each replaced convolution"),
+        ({"groups": (2, 3, 2)}, "groups=3 does not divide in_channels=32"),
+        ({"groups": (2, 0, 2)}, "groups must be at least 1, got 0"),
+    ],
+)
+def test_bad_settings_by_layer(settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        models.build("dscnet", **settings)

@@ -61,6 +61,7 @@ def export(source, out, weights, load, input_shape, classes, as_json, **settings
         extra = {}
     else:
         raise click.UsageError(f"{source!r} is neither a run directory nor one of {', '.join(models.MODELS)}")
+    settings |= {name: models.setting_text(settings[name]) for name in ("groups", "overlap")}
     metadata = {f"sccengine.{name}": value for name, value in settings.items()}
     metadata |= {f"sccengine.{name}": json.dumps(value) for name, value in extra.items()}
     error = onnx.export(model, out, tuple(input_shape), metadata)

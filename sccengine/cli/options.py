@@ -51,6 +51,20 @@ class Number(click.ParamType):
         return number
 
 
+class PerLayer(click.ParamType):
+    """A value of another type for all layers, or a list of them, one for each, written with commas between them."""
+
+    def __init__(self, kind):
+        self.kind = kind
+        self.name = f"{kind.name}[,...]"
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        values = [self.kind.convert(part.strip(), param, ctx) for part in value.split(",")]
+        return values[0] if len(values) == 1 else values
+
+
 class Folder(click.Path):
     """A path that an empty text is not: it would silently be the current folder."""
 
@@ -113,18 +127,19 @@ model_settings = together(
     ),
     click.option(
         "--groups",
-        type=click.IntRange(min=1),
-        metavar="N",
+        type=PerLayer(click.IntRange(min=1)),
+        metavar="N[,N...]",
         default=2,
         show_default=True,
-        help="Channel groups cg: a filter reads C / cg channels.",
+        help="Channel groups cg: a filter reads C / cg channels. With commas: one for each replaced layer.",
     ),
     click.option(
         "--overlap",
-        type=Number(least=0, below=1),
+        type=PerLayer(Number(least=0, below=1)),
+        metavar="CO[,CO...]",
         default=0.5,
         show_default=True,
-        help="Overlap co of neighbouring windows, 0 <= co < 1.",
+        help="Overlap co of neighbouring windows, 0 <= co < 1; with commas likewise.",
     ),
     size_options,
 )

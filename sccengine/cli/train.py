@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from sccengine.models import setting_text
 from sccengine.training import RunDirectoryError, TrainingInterrupted
 from sccengine.training.job import build_trainer, choose_rates
 from sccengine.training.run_directory import RunDirectory
@@ -72,6 +73,7 @@ def train(
       sccengine train --out runs/narrow --groups 4 --overlap 0.33 --width 0.5
       sccengine train --out runs/narrow --resume
       sccengine train --scheme dw+pw --epochs 100 --seed 1
+      sccengine train --groups 2,4,2 --overlap 0.5,0.25,0.5
       sccengine train --preset cifar10 --model resnet18 --scheme dw+gpw --groups 4 --dry-run
     """
     if out is None:
@@ -145,9 +147,9 @@ def _headline(trainer, out):
     options, environment = trainer.config["options"], trainer.config["environment"]
     scheme = options["scheme"]
     if scheme == "dw+scc":
-        scheme += f" (groups {options['groups']}, overlap {options['overlap']:g})"
+        scheme += f" (groups {setting_text(options['groups'])}, overlap {setting_text(options['overlap'])})"
     elif "gpw" in scheme:
-        scheme += f" (groups {options['groups']})"
+        scheme += f" (groups {setting_text(options['groups'])})"
     count = sum(parameter.size for parameter in trainer.model.parameters())
     images = len(trainer.train_loader.dataset), len(trainer.test_loader.dataset)
     return (

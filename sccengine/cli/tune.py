@@ -156,6 +156,9 @@ def _collect(ctx, device, precision, problem):
 
 def _step_of_a_layer(shape, problem, device):
     batch, channels, filters, side = shape
+    for name in ("groups", "overlap"):
+        if isinstance(problem[name], list):
+            raise click.UsageError(f"--shape is one layer, for which --{name} is one value, got {problem[name]}")
     with usage_errors():
         layer = nn.SCC(channels, filters, groups=problem["groups"], overlap=problem["overlap"]).to(device)
     x = Tensor(_images(batch, channels, side, side), device=device, requires_grad=True)

@@ -13,7 +13,7 @@ import operator
 import numpy as np
 
 # What a stream is for: streams of different purposes never meet, even under one seed.
-SPLIT, ORDER, AUGMENTATION, DRAWING, NOISE = range(5)
+SPLIT, ORDER, AUGMENTATION, DRAWING, NOISE, EXPLORATION = range(6)
 
 
 def check_seed(seed, owner):

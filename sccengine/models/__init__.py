@@ -6,14 +6,16 @@ Parameters and MACs of VGG, ResNet and MobileNet are those of the SCC paper's pu
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
+
+from sccengine import backend
 
 from .dscnet import DSCNet
 from .mobilenet import MobileNet
 from .parts import check_image_size
 from .resnet import ResNet
 from .schemes import SCHEMES
-from .settings import STEMS, Settings
+from .settings import STEMS, Settings, setting_text
 from .summary import Summary, summarize
 from .vgg import VGG
 
@@ -29,6 +31,8 @@ __all__ = [
     "Summary",
     "build",
     "check_image_size",
+    "mixing_layers",
+    "setting_text",
     "summarize",
 ]
 
@@ -45,7 +49,7 @@ def build(name, **settings):
 
     name       one of MODELS
     settings   scheme="dw+scc", groups=2, overlap=0.5, in_channels=3, num_classes=10, width=1.0, stem="cifar", as
-               settings.Settings says
+               settings.Settings says; groups and overlap may be sequences with a value for each of `mixing_layers`
 
     The stem is never replaced. A layer with fewer channels than groups is built with groups=1, as ``summarize`` shows.
 
@@ -54,3 +58,16 @@ def build(name, **settings):
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; choose from {', '.join(map(repr, MODELS))}")
     return MODELS[name](**settings)
+
+
+@lru_cache(maxsize=256)
+def mixing_layers(name, width=1.0, stem="cifar"):
+    """The layers that a scheme puts in the place of 3x3 convolutions, in the order in which they run.
+
+    A tuple of (name of the layer in the model, input channels, output channels): as many as per-layer settings have.
+    """
+    random = backend.random_state()
+    model = build(name, scheme="dw+pw", width=width, stem=stem)
+    backend.set_random_state(random)
+    layers = [(path, layer) for path, layer in model.named_modules() if path.endswith(".mix")]
+    return tuple((path, layer.in_channels, layer.out_channels) for path, layer in layers)

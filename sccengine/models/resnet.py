@@ -93,7 +93,7 @@ class ResNet(nn.Module):
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
         self.pool = nn.GlobalAvgPool2d()
-        self.head = nn.Linear(channels, settings.num_classes)
+        self.head = settings.head(channels)
 
     def forward(self, x):
         return self.head(self.pool(self.stages(self.stem(x))))

@@ -38,7 +38,7 @@ class SeparableNetwork(nn.Module):
             channels = out_channels
         self.blocks = nn.Sequential(*blocks)
         self.pool = nn.GlobalAvgPool2d()
-        self.head = nn.Linear(channels, settings.num_classes)
+        self.head = settings.head(channels)
 
     def forward(self, x):
         return self.head(self.pool(self.blocks(self.stem(x))))

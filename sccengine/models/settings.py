@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral, Real
+
+from sccengine import nn
 
 from .schemes import DEFAULT_SCHEME, check_scheme, replacement
 
@@ -19,25 +21,34 @@ class Settings:
     scheme    one of SCHEMES: what replaces a k x k convolution (schemes.py)
     groups    channel groups cg: a filter reads C / cg channels; used by the grouped and sliding schemes
     overlap   overlap ratio co of neighbouring windows, 0 <= co < 1; used by the sliding scheme
+              Either may be a sequence with a value for each replaced convolution, in the order of the network.
     width     multiplies every layer's number of channels, to multiples of 8 (`scaled`)
     stem      "cifar" for small images, "imagenet" for large ones: the first layers then divide the image's sides by 4
               (ResNet: 7x7 convolution, max pool) or 2 (MobileNet, DSCNet: stride 2); VGG's are the same for both
     """
 
     scheme: str = DEFAULT_SCHEME
-    groups: int = 2
-    overlap: float = 0.5
+    groups: int | tuple[int, ...] = 2
+    overlap: float | tuple[float, ...] = 0.5
     in_channels: int = 3
     num_classes: int = 10
     width: float = 1.0
     stem: str = DEFAULT_STEM
+    _replaced: list = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self):
         check_scheme(self.scheme)
         if self.stem not in STEMS:
             raise ValueError(f"unknown stem {self.stem!r}; choose from {', '.join(map(repr, STEMS))}")
-        for name in ("groups", "in_channels", "num_classes"):
+        for name in ("groups", "overlap"):
             value = getattr(self, name)
+            if isinstance(value, (list, tuple)):
+                if not value:
+                    raise ValueError(f"{name} must be a value, or one for each replaced convolution, got {value!r}")
+                object.__setattr__(self, name, tuple(value))
+        groups = self.groups if isinstance(self.groups, tuple) else (self.groups,)
+        whole = [("groups", cg) for cg in groups]
+        for name, value in [*whole, ("in_channels", self.in_channels), ("num_classes", self.num_classes)]:
             if isinstance(value, bool) or not isinstance(value, Integral):
                 raise TypeError(f"{name} must be a whole number, got {value!r}")
             if value < 1:
@@ -58,14 +69,38 @@ class Settings:
         return min((1, 2, 4, 8), key=lambda power: abs(power - wanted))
 
     def replacement(self, in_channels, out_channels, stride=1, *, norm=None, bias=True):
-        """The layers in the place of a 3x3 convolution, see schemes.replacement."""
+        """The layers in the place of the next 3x3 convolution, see schemes.replacement."""
+        position = len(self._replaced)
+        self._replaced.append((in_channels, out_channels))
         return replacement(
             self.scheme,
             in_channels,
             out_channels,
             stride=stride,
-            groups=self.groups,
-            overlap=self.overlap,
+            groups=_at(self.groups, position),
+            overlap=_at(self.overlap, position),
             norm=norm,
             bias=bias,
         )
+
+    def head(self, channels):
+        """The last layer of a model: linear to the classes. ValueError if there were more or fewer layers than values
+        of groups or overlap."""
+        for name in ("groups", "overlap"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != len(self._replaced):
+                raise ValueError(
+                    f"{name} must be one value or {len(self._replaced)}, one for each replaced convolution, "
+                    f"got {len(value)}: {setting_text(value)}"
+                )
+        return nn.Linear(channels, self.num_classes)
+
+
+def setting_text(value):
+    """groups or overlap as the command line takes them: "2", or "2,4,2" where each layer has its own."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _at(value, position):
+    """The value for the layer at `position`; past the end the last one, as `head` is where the number is checked."""
+    return value[min(position, len(value) - 1)] if isinstance(value, tuple) else value

@@ -52,7 +52,7 @@ class VGG(nn.Module):
             stages.append(nn.Sequential(stage | {"pool": nn.MaxPool2d(2)}))
         self.stages = nn.Sequential(*stages)
         self.pool = nn.GlobalAvgPool2d()
-        self.head = nn.Linear(channels, settings.num_classes)
+        self.head = settings.head(channels)
 
     def forward(self, x):
         x = self.stem(x)

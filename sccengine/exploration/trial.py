@@ -1,0 +1,140 @@
+"""A design, which is what is searched for, and a trial, which is what became of it. Plain values, ready for JSON."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict, dataclass, field, fields, replace
+
+from sccengine.models import setting_text
+
+STATES = ("waiting", "running", "finished", "stopped", "rejected", "failed")
+OVER = ("finished", "stopped", "rejected", "failed")  # states that no trial leaves
+
+
+@dataclass(frozen=True)
+class Design:
+    """A network: what ``models.build`` needs to know of it. Hashable; equal designs are the same network.
+
+    groups    channel groups cg, or a tuple with one for each of ``models.mixing_layers``
+    overlap   overlap co, or a tuple likewise; groups 1 and overlap 0.0 where the scheme has no such thing
+              A tuple of one value over and over becomes that value.
+    """
+
+    model: str = "dscnet"
+    scheme: str = "dw+scc"
+    width: float = 1.0
+    groups: int | tuple[int, ...] = 2
+    overlap: float | tuple[float, ...] = 0.5
+
+    def __post_init__(self):
+        for name in ("groups", "overlap"):
+            value = getattr(self, name)
+            if isinstance(value, (list, tuple)):
+                object.__setattr__(self, name, tuple(value) if len(set(value)) > 1 else value[0])
+
+    @property
+    def settings(self):
+        """The arguments of models.build beside the name, those of the images left out."""
+        return {"scheme": self.scheme, "groups": self.groups, "overlap": self.overlap, "width": self.width}
+
+    @property
+    def name(self):
+        """For people: ``dscnet x0.5 dw+scc (cg 2,4,2; co 0.5)``."""
+        text = f"{self.model} x{self.width:g} {self.scheme}"
+        if self.scheme == "dw+scc":
+            return f"{text} (cg {setting_text(self.groups)}; co {setting_text(self.overlap)})"
+        return f"{text} (cg {setting_text(self.groups)})" if "gpw" in self.scheme else text
+
+    @property
+    def slug(self):
+        """For paths."""
+        text = f"{self.model}-w{self.width:g}-{self.scheme}"
+        if "gpw" in self.scheme or self.scheme == "dw+scc":
+            text += f"-cg{setting_text(self.groups)}"
+        return (text + f"-co{setting_text(self.overlap)}" if self.scheme == "dw+scc" else text).replace(",", "_")
+
+    def as_dict(self):
+        """Plain JSON values: tuples as lists."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values):
+        """The design that ``as_dict`` described; ValueError for what is none."""
+        return cls(**_known(cls, values))
+
+    def command(self, seed=0, epochs=None, dataset="digits", recipe=None):
+        """The ``sccengine train`` line that trains it; recipe: more options by name, as ``sccengine train`` has them.
+
+        Options that are None are left out; True and False become --name and --no-name.
+        """
+        design = {"model": self.model, "scheme": self.scheme, "width": f"{self.width:g}"}
+        design |= {"groups": setting_text(self.groups), "overlap": setting_text(self.overlap)}
+        options = {**design, "dataset": dataset, "epochs": epochs, "seed": seed, **(recipe or {})}
+        words = ["sccengine", "train"]
+        for name, value in options.items():
+            option = name.replace("_", "-")
+            if value is True or value is False:
+                words.append(f"--{option}" if value else f"--no-{option}")
+            elif value is not None:
+                words += [f"--{option}", str(value)]
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One design of a study, and what became of it.
+
+    state     "waiting", "running", or how it ended: "finished" (trained for all epochs), "stopped" (training ended
+              early, as it could no longer reach the front), "rejected" (its costs alone showed that; never trained),
+              "failed" (`error` says how)
+    values    objective -> number. Costs from the beginning; "accuracy" (of the last epoch, as a fraction) only where
+              there was one: the final one if finished, the last seen if running or stopped
+    seed      of weights, order and variation of the images; with design, recipe and epochs it decides the result
+    epochs    done so far;  curve: the test accuracy of each;  seconds: the time they took
+    worker    the process that has it or had it last, "process 4711 on host"
+    reason    why it was stopped or rejected;  error: what it failed with
+    """
+
+    number: int
+    design: Design
+    state: str = "waiting"
+    values: dict = field(default_factory=dict)
+    seed: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    worker: str | None = None
+    reason: str | None = None
+    error: str | None = None
+    curve: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        if self.state not in STATES:
+            raise ValueError(f"trial {self.number}: state must be one of {', '.join(STATES)}, got {self.state!r}")
+        object.__setattr__(self, "curve", tuple(self.curve))
+
+    @property
+    def over(self):
+        """Whether it has ended, in whatever way."""
+        return self.state in OVER
+
+    def changed(self, **values):
+        """A copy with other values."""
+        return replace(self, **values)
+
+    def as_dict(self):
+        """Plain JSON values."""
+        return {**asdict(self), "design": self.design.as_dict(), "curve": list(self.curve)}
+
+    @classmethod
+    def from_dict(cls, values):
+        """The trial that ``as_dict`` described; ValueError for what is none."""
+        values = _known(cls, values)
+        return cls(**{**values, "design": Design.from_dict(values["design"])})
+
+
+def _known(cls, values):
+    """`values` if it is an object with fields of `cls` only."""
+    names = {one.name for one in fields(cls)}
+    if not isinstance(values, dict) or not set(values) <= names or (cls is Trial and "design" not in values):
+        raise ValueError(f"expected an object with {', '.join(sorted(names))}, got {values!r}")
+    return values
