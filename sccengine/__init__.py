@@ -26,6 +26,7 @@ _MODULES = (
     "autograd",
     "backend",
     "data",
+    "drawing",
     "functional",
     "gradcheck",
     "models",

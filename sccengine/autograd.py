@@ -246,6 +246,8 @@ class Function:
         recording = is_grad_enabled() and any(t is not None and t.requires_grad for t in self.inputs)
         self.needs_gradient = tuple(recording and t is not None and t.requires_grad for t in self.inputs)
         result = self.forward(*(None if t is None else t.array for t in self.inputs))
+        if isinstance(result, np.generic):  # what NumPy's sums are, of all numbers
+            result = np.asarray(result)
         if not recording:
             self.release()
             return Tensor._wrap(result)
@@ -304,6 +306,16 @@ class _Transfer(Function):
 
     def backward(self, dy):
         return (backend.to_device(dy, self.source),)
+
+
+def recorded(tensor):
+    """The Functions that led to ``tensor``, in the order in which they ran; none of a leaf.
+
+    ``node.inputs`` are Tensors, or None for an absent one; one with a ``creator`` is that node's result.
+    """
+    if tensor.creator is None:
+        return ()
+    return tuple(sorted(_nodes(tensor.creator), key=lambda node: node.order))
 
 
 def as_tensor(value):

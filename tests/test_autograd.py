@@ -231,3 +231,19 @@ def test_read_only_arrays_are_copied():
     x = Tensor(source, requires_grad=True)
     F.relu(x).backward(Tensor(np.ones((2, 3), np.float32)))
     np.testing.assert_array_equal(x.grad.numpy(), np.ones((2, 3)))
+
+
+def test_a_function_may_return_the_scalar_that_numpy_sums_to():
+    class Total(Function):
+        def forward(self, x):
+            self.shape = x.shape
+            return x.sum()
+
+        def backward(self, dy):
+            return (np.full(self.shape, dy),)
+
+    x = Tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    total = Total()(x)
+    total.backward()
+    assert total.item() == 6 and total.shape == ()
+    np.testing.assert_array_equal(x.grad.numpy(), np.ones((2, 3)))

@@ -66,6 +66,7 @@ RANKS = {
     "functional": 4,
     "capture": 3,
     "tuning": 3,
+    "drawing": 3,
     "gradcheck": 3,
     "kernels": 2,
     "autograd": 2,

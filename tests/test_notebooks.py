@@ -1,10 +1,11 @@
-"""Every notebook runs from top to bottom, and is committed without outputs."""
+"""Every notebook runs from top to bottom, leaves what it promises, and is committed without outputs."""
 
 import json
 import os
 import re
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,22 @@ import sccengine
 NOTEBOOKS = sorted(Path(__file__).resolve().parents[1].glob("notebooks/*.ipynb"))
 KERNEL = "running-python"
 CELL_SECONDS = 400  # a first run compiles kernels, on a machine that may be busy
+
+# What must hold in a notebook's own process once its last cell has run.
+PROMISES = {
+    "00_scc_in_one_page": """
+        assert history.best()["test_accuracy"] > 0.95
+        assert max(apart.values()) < 1e-5
+    """,
+    "02_autograd_by_hand": """
+        assert weight.numpy().tobytes() == as_float32(after).tobytes() != as_float32(w).tobytes()
+        assert loss_at(float(rate)) < start
+    """,
+    "05_channel_mixing": """
+        assert needed.tolist() == [[2, 2, 2, 3, 4], [2, 2, 3, 3, 5], [2, 2, 3, 4, 7], [2, 2, 3, 6, 85]]
+        assert (views["dw + pw", 1].any(axis=1)).all()
+    """,
+}
 
 pytestmark = pytest.mark.notebook
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -44,14 +61,18 @@ def kernel(tmp_path, monkeypatch):
     return KERNEL
 
 
-def execute(path, kernel, folder):
-    """The notebook at ``path`` with its outputs, run on a copy in ``folder``; raises where a cell does."""
+def execute(path, kernel, folder, afterwards=""):
+    """The notebook at ``path`` with its outputs, run on a copy in ``folder``; raises where a cell does.
+
+    ``afterwards``: source of one more cell.
+    """
     nbclient = pytest.importorskip("nbclient", reason='needs nbclient: pip install "sccengine[test]"')
     import nbformat
 
     folder.mkdir()
     notebook = nbformat.read(shutil.copy(path, folder), as_version=4)
     nbformat.validate(notebook)
+    notebook.cells.append(nbformat.v4.new_code_cell(textwrap.dedent(afterwards)))
     resources = {"metadata": {"path": str(folder)}}
     client = nbclient.NotebookClient(
         notebook, timeout=CELL_SECONDS, startup_timeout=120, kernel_name=kernel, resources=resources
@@ -68,7 +89,9 @@ def test_notebooks_are_numbered_from_00():
     assert NOTEBOOKS, "no notebooks found"
     numbers = [re.fullmatch(r"(\d\d)_[a-z0-9_]+", path.stem) for path in NOTEBOOKS]
     assert all(numbers), f"a notebook is called NN_name: {[path.name for path in NOTEBOOKS]}"
-    assert [int(number[1]) for number in numbers] == list(range(len(NOTEBOOKS)))
+    found = [int(number[1]) for number in numbers]
+    assert found[0] == 0 and len(set(found)) == len(found)
+    assert list(PROMISES) == [path.stem for path in NOTEBOOKS]
 
 
 @each_notebook
@@ -83,12 +106,13 @@ def test_a_notebook_is_committed_without_outputs(path):
 @each_notebook
 def test_a_notebook_runs_and_shows_its_pictures(path, kernel, tmp_path):
     before = path.read_bytes()
-    executed = execute(path, kernel, tmp_path / "run")
+    executed = execute(path, kernel, tmp_path / "run", PROMISES[path.stem])
     shown = [output.data for cell in executed.cells for output in cell.get("outputs", ()) if "data" in output]
     figures = [data for data in shown if data.get("text/plain", "").startswith("<Figure")]
     assert all("image/png" in data for data in figures)
     assert len(figures) >= sum("".join(cell["source"]).count("plt.show()") for cell in code_cells(path))
     assert path.read_bytes() == before
+    assert os.listdir(tmp_path / "run") == [path.name], "a notebook leaves no files behind"
 
 
 def test_a_failing_cell_fails_the_run(kernel, tmp_path):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sccengine.autograd import Function, Tensor
+from sccengine.autograd import Function, Tensor, recorded
 from sccengine.models.mode import evaluation_mode
 
 
@@ -43,21 +43,10 @@ def trace(model, input_shape):
         raise TypeError(f"trace: {type(model).__name__} must return one Tensor, got {type(y).__name__}")
     if y.creator is None:
         raise ValueError(f"trace: the output of {type(model).__name__} does not depend on its input")
-    return Trace(x, y, _recorded(y.creator))
+    return Trace(x, y, recorded(y))
 
 
 def device_of(model):
     """The device of the model's parameters; None, which stands for the default one, where it has none."""
     parameter = next(model.parameters(), None)
     return None if parameter is None else parameter.device
-
-
-def _recorded(last):
-    nodes, stack = {last}, [last]
-    while stack:
-        for tensor in stack.pop().inputs:
-            creator = None if tensor is None else tensor.creator
-            if creator is not None and creator not in nodes:
-                nodes.add(creator)
-                stack.append(creator)
-    return tuple(sorted(nodes, key=lambda node: node.order))
