@@ -1,4 +1,4 @@
-"""Writes the README's tables of measured times and of compared schemes from the rows in benchmarks/results/.
+"""Writes what the README says of measured times, compared schemes and conversion from benchmarks/results/.
 
     python benchmarks/readme_tables.py [--check]
 
@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- table:begin -->\n", "<!-- table:end -->\n"
+CONVERTED = "<!-- converted:begin -->\n", "<!-- converted:end -->\n"
 COMPARED = "<!-- compared:begin -->\n", "<!-- compared:end -->\n"
 
 
@@ -43,6 +44,21 @@ def _verdict(outcome):
         f"accuracy over {scc['seeds']} seeds is {'below' if lower else 'not below'} it: "
         f"{100 * scc['accuracy_mean']:.2f} and {100 * gpw['accuracy_mean']:.2f} %, with standard deviations of "
         f"{100 * scc['accuracy_sd']:.2f} and {100 * gpw['accuracy_sd']:.2f}.\n"
+    )
+
+
+def converted():
+    """In words: what a trained network becomes by conversion and fine-tuning on the digits, and what it cost it."""
+    outcome = _rows("convert-digits.json")
+    settings, median = outcome["settings"], {name: f"{100 * x:.2f}" for name, x in outcome["median"].items()}
+    worst = max(100 * (row["original"] - row["fine-tuned"]) for row in outcome["seeds"])
+    return (
+        f"A dscnet of scheme dw+pw, trained on the digits for {settings['epochs']} epochs, has {median['original']} % "
+        f"of the held-out images right; converted to dw+scc ({settings['groups']}, {settings['overlap']}) "
+        f"{median['converted']} % ({median['truncated']} % without calibration); after {settings['fine_tune']} epochs "
+        f"of fine-tuning {median['fine-tuned']} %, against {median['fresh']} % of fresh weights after as many. Medians "
+        f"of {len(outcome['seeds'])} seeds; at worst {worst:.2f} points below the original "
+        f"(`benchmarks/convert_digits.py`, {outcome['date']}).\n"
     )
 
 
@@ -109,7 +125,7 @@ def _step_table(rows):
 def main(arguments):
     text = README.read_text(encoding="utf-8")
     current = text
-    for (begin, end), content in (((BEGIN, END), tables()), (COMPARED, compared())):
+    for (begin, end), content in (((BEGIN, END), tables()), (COMPARED, compared()), (CONVERTED, converted())):
         head, rest = current.split(begin)
         current = head + begin + content + end + rest.split(end)[1]
     if "--check" in arguments:

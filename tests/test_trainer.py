@@ -105,6 +105,24 @@ def test_fit_again_goes_on_where_it_was():
     assert_same_weights(once.model.state_dict(), twice.model.state_dict())
 
 
+def test_a_run_that_was_begun_only_starts_from_the_weights_that_it_was_given(tmp_path):
+    begun = trainer(tmp_path / "a", seed=3)
+    given = {name: value + 0.25 for name, value in begun.model.state_dict().items()}
+    begun.model.load_state_dict(given)
+    begun.begin(2)
+    assert begun.step == 0 and not (tmp_path / "a" / "metrics.jsonl").exists()
+    resumed = trainer(tmp_path / "a", seed=3)
+    resumed.fit(2, resume=True)
+    begun = trainer(seed=3)
+    begun.model.load_state_dict(given)
+    begun.fit(2)
+    assert_same_weights(resumed.model.state_dict(), begun.model.state_dict())
+    with pytest.raises(RunDirectoryError, match="already holds a run"):
+        trainer(tmp_path / "a").begin(2)
+    with pytest.raises(RuntimeError, match="begin: this trainer has no run directory"):
+        trainer().begin(2)
+
+
 def test_a_loader_that_was_peeked_into_starts_at_the_beginning():
     peeked = trainer()
     next(iter(peeked.train_loader))

@@ -24,6 +24,7 @@ VERBS = {
     "predict": "Classes and probabilities of image files.",
     "summary": "Windows, parameters and multiply-accumulates of a model, layer by layer.",
     "export": "A trained run or a model as an ONNX file, checked in onnxruntime.",
+    "convert": "A trained dw+pw run made a dw+scc one, without training it anew.",
     "tune": "Finds the fastest kernels for a model on this machine, and remembers them.",
     "compare": "Train the schemes side by side: parameters, MACs, accuracy, time, memory.",
     "bench": "Times of operators and training steps beside their floor; comparison and plots.",

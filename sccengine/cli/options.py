@@ -117,14 +117,7 @@ size_options = together(
     ),
 )
 
-model_settings = together(
-    click.option(
-        "--scheme",
-        type=click.Choice(SCHEMES),
-        default="dw+scc",
-        show_default=True,
-        help="What replaces a 3x3 convolution.",
-    ),
+sliding_options = together(
     click.option(
         "--groups",
         type=PerLayer(click.IntRange(min=1)),
@@ -141,6 +134,17 @@ model_settings = together(
         show_default=True,
         help="Overlap co of neighbouring windows, 0 <= co < 1; with commas likewise.",
     ),
+)
+
+model_settings = together(
+    click.option(
+        "--scheme",
+        type=click.Choice(SCHEMES),
+        default="dw+scc",
+        show_default=True,
+        help="What replaces a 3x3 convolution.",
+    ),
+    sliding_options,
     size_options,
 )
 
@@ -165,12 +169,9 @@ data_dir_option = click.option(
     help="Where the data set's files are (not needed for those that come with the package).",
 )
 
-recipe_options = together(
-    preset_option,
-    click.option("--dataset", default="digits", show_default=True, help=f"One of {', '.join(data.NAMES)}."),
-    data_dir_option,
-    click.option("--augment/--no-augment", default=True, show_default=True, help="Vary the training images at random."),
-    click.option("--epochs", type=click.IntRange(min=1), metavar="N", default=60, show_default=True),
+dataset_option = click.option("--dataset", default="digits", show_default=True, help=f"One of {', '.join(data.NAMES)}.")
+
+learning_options = together(
     click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=32, show_default=True),
     click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="sgd", show_default=True),
     click.option(
@@ -201,6 +202,26 @@ recipe_options = together(
         help="What weight decay is for: weights, or biases and batch norm too.",
     ),
     click.option("--label-smoothing", type=Number(least=0, below=1), default=0.1, show_default=True),
+)
+
+recipe_options = together(
+    preset_option,
+    dataset_option,
+    data_dir_option,
+    click.option("--augment/--no-augment", default=True, show_default=True, help="Vary the training images at random."),
+    click.option("--epochs", type=click.IntRange(min=1), metavar="N", default=60, show_default=True),
+    learning_options,
+)
+
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**63 - 1),
+    metavar="N",
+    default=0,
+    envvar="SCCENGINE_SEED",
+    show_envvar=True,
+    show_default=True,
+    help="For the weights, the order of the images and their variation.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

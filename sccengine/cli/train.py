@@ -14,21 +14,10 @@ from sccengine.training.job import build_trainer, choose_rates
 from sccengine.training.run_directory import RunDirectory
 
 from .dry_run import check_run
-from .options import Folder, Number, device_option, model_options, recipe_options, together, usage_errors
+from .options import Folder, Number, device_option, model_options, recipe_options, seed_option, together, usage_errors
 
 _patience_option = click.option(
     "--patience", type=click.IntRange(min=1), metavar="N", help="Stop after N epochs without a better one."
-)
-
-_seed_option = click.option(
-    "--seed",
-    type=click.IntRange(min=0, max=2**63 - 1),
-    metavar="N",
-    default=0,
-    envvar="SCCENGINE_SEED",
-    show_envvar=True,
-    show_default=True,
-    help="For the weights, the order of the images and their variation.",
 )
 
 _checkpoint_options = together(
@@ -48,7 +37,7 @@ _checkpoint_options = together(
 @model_options
 @recipe_options
 @_patience_option
-@_seed_option
+@seed_option
 @device_option
 @_checkpoint_options
 @click.option("--dry-run", is_flag=True, help="Check data, model and one batch; train and write nothing.")

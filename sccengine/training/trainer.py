@@ -154,6 +154,17 @@ class Trainer:
             self._write_outcome()
         return self.history
 
+    def begin(self, epochs):
+        """Make the run directory of a run of `epochs` epochs, with the state before its first step, and train nothing.
+
+        Weights that the model was given are in that state, so `fit`, here or when the run is resumed, goes on from
+        them. Raises RuntimeError without a run directory, and what `fit` raises for one that cannot be used.
+        """
+        if self.directory is None:
+            raise RuntimeError("begin: this trainer has no run directory; give `out`")
+        with self.directory.locked():
+            self._start(epochs, resume=False)
+
     def evaluate(self, loader=None):
         """An Evaluation (loss, accuracy, confusion) of the current weights on `loader`, by default the test loader."""
         loader = self.test_loader if loader is None else loader
