@@ -55,11 +55,8 @@ def test_the_record_says_what_the_other_verbs_find(pointwise, tmp_path, capsys):
     assert record["accuracy"]["fine_tuned"] == found["accuracy"]
     config = json.loads((out / "config.json").read_text())
     assert config["environment"]["converted_from"] == str(pointwise)
-    assert (config["options"]["lr"], config["options"]["batch_size"], config["options"]["augment"]) == (
-        0.05,
-        128,
-        False,
-    )
+    options = config["options"]
+    assert (options["lr"], options["batch_size"], options["augment"]) == (0.1, 128, False)
     assert (out / "curves.png").exists() and (out / "confusion.png").exists()
 
 

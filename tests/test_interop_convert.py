@@ -121,11 +121,25 @@ def test_calibration_loses_less_than_truncation():
     assert all(np.array_equal(value, state[key]) for key, value in model.state_dict().items())
 
 
+def test_every_layer_may_have_its_own_windows():
+    model = randomised(models.build("dscnet", scheme="dw+pw", width=0.25, in_channels=1))
+    settings = {"groups": [1, 4, 2], "overlap": (0, 0.25, 0.5)}
+    found, _ = convert.to_scc(model, (1, 8, 8), restarts=0, **settings)
+    layers = [layer for layer in found.modules() if isinstance(layer, nn.SCC)]
+    assert [(layer.groups, layer.overlap) for layer in layers] == [(1, 0), (4, 0.25), (2, 0.5)]
+    twin = models.build("dscnet", scheme="dw+scc", width=0.25, in_channels=1, **settings)
+    twin.load_state_dict(found.state_dict())
+    images = np.random.default_rng(1).standard_normal((2, 1, 8, 8)).astype(np.float32)
+    np.testing.assert_array_equal(outputs(twin, images), outputs(found, images))
+
+
 def test_layers_by_name_and_what_cannot_be_converted():
     model = models.build("resnet50", scheme="dw+pw", width=0.125)
     found, report = convert.to_scc(model, (3, 8, 8), layers=["stages.0.0.body.expand"], restarts=0)
     assert [row.name for row in report] == ["stages.0.0.body.expand"]
     assert isinstance(dict(found.named_modules())["stages.0.0.body.expand"], nn.SCC)
+    with pytest.raises(ValueError, match=r"groups must be one value or 7, one for each of .*; got 2"):
+        convert.to_scc(models.build("vgg11", scheme="dw+pw", width=0.125), (3, 32, 32), groups=[2, 4])
     with pytest.raises(ValueError, match="'stem.conv' is no dense 1x1 convolution"):
         convert.to_scc(model, (3, 8, 8), layers=["stem.conv"])
     with pytest.raises(ValueError, match="no dense 1x1 convolution after a depthwise one"):

@@ -95,7 +95,7 @@ def convert(
     Examples:
       sccengine train --scheme dw+pw --out runs/pw
       sccengine convert runs/pw --out runs/scc --groups 2 --overlap 0.5 --finetune 3
-      sccengine convert runs/pw --out runs/quarter --groups 4 --finetune 3 --lr 0.05
+      sccengine convert runs/pw --out runs/each --groups 2,4,8 --finetune 3 --lr 0.05
       sccengine convert vgg16.safetensors --model vgg16 --dataset cifar10 --out runs/vgg16-scc
     """
     if RunDirectory(out).holds_run():

@@ -60,7 +60,8 @@ def to_scc(model, input_shape, *, groups=2, overlap=0.5, calibration=None, layer
     """(converted copy of `model`, [LayerError, ...]); `model` itself is left as it is.
 
     input_shape   (C, H, W) of one image
-    groups, overlap   of the new layers; as in models.schemes, layers of fewer channels than groups get groups=1
+    groups, overlap   of the new layers, one value or a sequence with one for each; as in models.schemes, layers of
+                  fewer channels than groups get groups=1
     calibration   None, or images (N, C, H, W), prepared as for the model: a few hundred training images do
     layers        names of the 1x1 convolutions to convert; None: every dense one that follows a depthwise convolution
                   (with nothing but batch norm and activations between), so "dw+pw" models become "dw+scc" ones
@@ -191,23 +192,36 @@ class _Layer:
 
 def _chosen(model, axes, layers, groups, overlap):
     """Name -> (module, windows, axis read, axis written, groups, overlap) of the layers to convert, in order."""
-    dense = {name: entry for name, entry in axes.pointwise.items()}
+    dense = axes.pointwise
     if layers is not None:
         for name in layers:
             if name not in dense:
                 raise ValueError(
                     f"convert: {name!r} is no dense 1x1 convolution; there are {', '.join(dense) or 'none'}"
                 )
-    chosen = {}
-    for name, entry in dense.items():
-        if name in layers if layers is not None else entry.after_depthwise:
-            module = entry.module
-            used = groups if module.in_channels >= groups else 1
-            windows = ChannelWindows.sliding(module.in_channels, module.out_channels, used, overlap)
-            chosen[name] = (module, windows, entry.reads, entry.writes, used, overlap)
-    if not chosen:
+    names = [n for n, entry in dense.items() if (n in layers if layers is not None else entry.after_depthwise)]
+    if not names:
         raise ValueError("convert: the model has no dense 1x1 convolution after a depthwise one; name the layers")
+    chosen = {}
+    settings = zip(_for_each("groups", groups, names), _for_each("overlap", overlap, names), strict=True)
+    for name, (asked, share) in zip(names, settings, strict=True):
+        entry = dense[name]
+        module = entry.module
+        used = asked if module.in_channels >= asked else 1
+        windows = ChannelWindows.sliding(module.in_channels, module.out_channels, used, share)
+        chosen[name] = (module, windows, entry.reads, entry.writes, used, share)
     return chosen
+
+
+def _for_each(setting, value, names):
+    """A value for each of the layers named."""
+    values = list(value) if isinstance(value, (list, tuple)) else [value] * len(names)
+    if len(values) != len(names):
+        raise ValueError(
+            f"convert: {setting} must be one value or {len(names)}, one for each of {', '.join(names)}; "
+            f"got {len(values)}"
+        )
+    return values
 
 
 def _observed(model, images, names):
