@@ -56,7 +56,7 @@ WITH_KERNELS = [stem for stem, lacks in LACKS.items() if "cpu" not in lacks] + [
 RANKS = {
     "cli": 9,
     "bench": 8,
-    "exploration": 7,
+    "exploration": 8,
     "training": 7,
     "interop": 8,
     "models": 6,

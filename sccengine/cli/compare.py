@@ -11,20 +11,17 @@ from sccengine.training.comparison import Comparison, Variant, read_settings, va
 from sccengine.training.comparison_report import markdown_table
 from sccengine.training.job import choose_rates
 
-from .options import Folder, Number, device_option, model_option, recipe_options, size_options, together, usage_errors
-
-
-class Several(click.ParamType):
-    """Values of another type with commas between them; a text without commas is one."""
-
-    def __init__(self, kind):
-        self.kind = kind
-        self.name = f"{kind.name},..."
-
-    def convert(self, value, param, ctx):
-        if isinstance(value, list):
-            return value
-        return list(dict.fromkeys(self.kind.convert(part.strip(), param, ctx) for part in value.split(",")))
+from .options import (
+    Folder,
+    Number,
+    Several,
+    device_option,
+    model_option,
+    recipe_options,
+    size_options,
+    together,
+    usage_errors,
+)
 
 
 class Seeds(click.ParamType):

@@ -26,6 +26,7 @@ VERBS = {
     "export": "A trained run or a model as an ONNX file, checked in onnxruntime.",
     "convert": "A trained dw+pw run made a dw+scc one, without training it anew.",
     "tune": "Finds the fastest kernels for a model on this machine, and remembers them.",
+    "explore": "Search designs for the best accuracy at each cost; report and dashboard.",
     "compare": "Train the schemes side by side: parameters, MACs, accuracy, time, memory.",
     "bench": "Times of operators and training steps beside their floor; comparison and plots.",
     "download": "CIFAR-10 or CIFAR-100, checked; nothing that the default run needs.",

@@ -18,6 +18,7 @@ from sccengine.training.job import (
     DIGITS_DECAY,
     OPTIMIZERS,
     RATES,
+    RECIPE,
     SCHEDULES,
     STEP_EPOCHS,
     STEP_FACTOR,
@@ -63,6 +64,19 @@ class PerLayer(click.ParamType):
             return value
         values = [self.kind.convert(part.strip(), param, ctx) for part in value.split(",")]
         return values[0] if len(values) == 1 else values
+
+
+class Several(click.ParamType):
+    """Values of another type with commas between them; a text without commas is one."""
+
+    def __init__(self, kind):
+        self.kind = kind
+        self.name = f"{kind.name},..."
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, list):
+            return value
+        return list(dict.fromkeys(self.kind.convert(part.strip(), param, ctx) for part in value.split(",")))
 
 
 class Folder(click.Path):
@@ -169,22 +183,31 @@ data_dir_option = click.option(
     help="Where the data set's files are (not needed for those that come with the package).",
 )
 
-dataset_option = click.option("--dataset", default="digits", show_default=True, help=f"One of {', '.join(data.NAMES)}.")
+dataset_option = click.option(
+    "--dataset", default=RECIPE["dataset"], show_default=True, help=f"One of {', '.join(data.NAMES)}."
+)
 
 learning_options = together(
-    click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=32, show_default=True),
-    click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="sgd", show_default=True),
+    click.option(
+        "--batch-size", type=click.IntRange(min=1), metavar="N", default=RECIPE["batch_size"], show_default=True
+    ),
+    click.option("--optimizer", type=click.Choice(OPTIMIZERS), default=RECIPE["optimizer"], show_default=True),
     click.option(
         "--lr",
         type=Number(above=0),
         show_default=", ".join(f"{rate} for {name}" for name, rate in RATES.items()),
         help="Learning rate at the start.",
     ),
-    click.option("--nesterov/--no-nesterov", default=True, show_default=True, help="Which momentum of 0.9 sgd has."),
+    click.option(
+        "--nesterov/--no-nesterov",
+        default=RECIPE["nesterov"],
+        show_default=True,
+        help="Which momentum of 0.9 sgd has.",
+    ),
     click.option(
         "--schedule",
         type=click.Choice(SCHEDULES),
-        default="cosine",
+        default=RECIPE["schedule"],
         show_default=True,
         help=f"cosine: down to 0 at the end; step: times {STEP_FACTOR} every {STEP_EPOCHS} epochs; constant.",
     ),
@@ -197,18 +220,25 @@ learning_options = together(
     click.option(
         "--decay",
         type=click.Choice(DECAYS),
-        default="weights",
+        default=RECIPE["decay"],
         show_default=True,
         help="What weight decay is for: weights, or biases and batch norm too.",
     ),
-    click.option("--label-smoothing", type=Number(least=0, below=1), default=0.1, show_default=True),
+    click.option(
+        "--label-smoothing", type=Number(least=0, below=1), default=RECIPE["label_smoothing"], show_default=True
+    ),
 )
 
 recipe_options = together(
     preset_option,
     dataset_option,
     data_dir_option,
-    click.option("--augment/--no-augment", default=True, show_default=True, help="Vary the training images at random."),
+    click.option(
+        "--augment/--no-augment",
+        default=RECIPE["augment"],
+        show_default=True,
+        help="Vary the training images at random.",
+    ),
     click.option("--epochs", type=click.IntRange(min=1), metavar="N", default=60, show_default=True),
     learning_options,
 )

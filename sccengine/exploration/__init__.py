@@ -1,7 +1,13 @@
-"""The design space of a model: which channel groups and overlaps, how wide, for what accuracy at what cost."""
+"""The design space of a model: which channel groups and overlaps, how wide, for what accuracy at what cost.
 
+``explore`` searches a Space and returns a Study; the record of each design that it tried is a Trial.
+"""
+
+from .explore import explore
 from .objectives import OBJECTIVES, Objective
+from .plan import SAMPLERS, Plan
 from .space import Space
+from .study import Study
 from .trial import Design, Trial
 
-__all__ = ["OBJECTIVES", "Design", "Objective", "Space", "Trial"]
+__all__ = ["OBJECTIVES", "SAMPLERS", "Design", "Objective", "Plan", "Space", "Study", "Trial", "explore"]

@@ -14,6 +14,7 @@ nearest valid design of any answers to them, so no invalid one is ever proposed.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
 from itertools import product
 
 from sccengine.data.counter import EXPLORATION, Draws
@@ -64,8 +65,8 @@ class Space:
         Settings(groups=self.groups)
         for width in self.widths:
             Settings(width=width)
-        for model, scheme, width in self._networks():
-            self._places(model, scheme, width)
+        for network in self._networks():
+            self._places(*network)
 
     def as_dict(self):
         """Plain JSON values."""
@@ -93,7 +94,7 @@ class Space:
             for values in product(*(place.options for place in self._places(*network))):
                 yield self._assemble(*network, values)
 
-    @property
+    @cached_property
     def decisions(self):
         """Name -> options (a tuple) of everything that a sampler decides, the same for all designs."""
         found = {"model": self.models, "scheme": self.schemes, "width": self.widths}
@@ -141,6 +142,7 @@ class Space:
     def _networks(self):
         return product(self.models, self.schemes, self.widths)
 
+    @lru_cache(maxsize=256)  # noqa: B019 - a space is a small value
     def _places(self, model, scheme, width):
         """The _Places of a network where groups and overlap are chosen: its layers, or all of them as one, or none."""
         if scheme in ("standard", "dw+pw"):

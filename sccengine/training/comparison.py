@@ -19,7 +19,7 @@ from pathlib import Path
 from sccengine import data, models
 
 from .comparison_report import write_outcome
-from .errors import RunDirectoryError
+from .errors import RUN_FAILURES, RunDirectoryError
 from .files import remove_if_there, remove_temporaries, write_json
 from .history import read_history
 from .job import build_model, build_trainer, describe_run
@@ -27,9 +27,6 @@ from .lock import lock_run
 from .machine import describe_machine, versions
 from .run_directory import RunDirectory, refuse_differences
 from .step_costs import measure_steps
-
-# What can go wrong with one cell while the others are well: divergence, damaged files, memory, a full disk.
-_FAILURES = (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True, order=True)
@@ -214,7 +211,7 @@ class Comparison:
                 checkpoint_seconds=30,
             )
             trainer.fit(self.epochs, resume=True)
-        except _FAILURES as error:
+        except RUN_FAILURES as error:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(failure, {"error": f"{type(error).__name__}: {error}"})
         return self._cell_state(out, variant, seed)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# What can go wrong with one run of many while the others are well: divergence, damaged files, memory, a full disk.
+RUN_FAILURES = (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError)
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint or weights file could not be written or read, or none of a run's checkpoints is usable."""

@@ -24,6 +24,20 @@ RATES = {"sgd": 0.1, "adamw": 0.002}
 DECAY_RATES = {"sgd": 5e-4, "adamw": 0.05}
 DIGITS_DECAY = 5e-3
 
+# The recipe of a run whose options say nothing else; None: what `choose_rates` gives.
+RECIPE = {
+    "dataset": "digits",
+    "augment": True,
+    "batch_size": 32,
+    "optimizer": "sgd",
+    "lr": None,
+    "nesterov": True,
+    "schedule": "cosine",
+    "weight_decay": None,
+    "decay": "weights",
+    "label_smoothing": 0.1,
+}
+
 TEST_BATCH = 256
 
 # Bytes of images up to which a data set lives on the GPU beside its model, where kernels can index it.

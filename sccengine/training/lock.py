@@ -25,7 +25,7 @@ def lock_run(folder):
     except OSError as error:
         raise RunDirectoryError(f"cannot write in {folder}: {error.strerror}") from error
     with file:
-        if not _try_lock(file):
+        if not try_lock(file):
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise RunDirectoryError(f"{folder} is in use by {owner}; wait for it, or choose another folder")
@@ -38,8 +38,8 @@ def lock_run(folder):
             file.truncate(0)
 
 
-def _try_lock(file):
-    """True if the lock is ours now; the system releases it when `file` is closed."""
+def try_lock(file):
+    """True if the lock on `file` (open) is ours now; the system releases it when the file is closed."""
     if os.name == "nt":
         import msvcrt
 

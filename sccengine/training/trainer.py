@@ -125,13 +125,16 @@ class Trainer:
         self._interruption = None
         self._stepper = None
 
-    def fit(self, epochs, resume=False):
+    def fit(self, epochs, resume=False, watch=None):
         """Train until `epochs` epochs are done in all (counting those before), and return the history.
 
         With a run directory: it must not hold a run yet, unless `resume`, which goes on from its newest usable
         checkpoint (from the beginning if it has none yet). Called again, it goes on from where it is. Going on to more
         epochs than planned is possible where the schedule gives the same learning rates for the steps already planned:
         constant and step schedules do, a cosine laid out for the shorter run does not.
+
+        watch: a function that is called with the history after every epoch but the last; where it returns True the run
+        ends there, as a finished one.
 
         Raises RunDirectoryError (in use, holds a run, contradicts this one), CheckpointError, NonFiniteLossError, and
         TrainingInterrupted (a KeyboardInterrupt) after Ctrl-C or SIGTERM, when the state has been saved.
@@ -150,7 +153,7 @@ class Trainer:
                 self.progress.note(f"this run is finished already, after {self.epochs_done} epochs")
             while self.finished is None:
                 self._train_epoch(epochs)
-                self._end_epoch(epochs)
+                self._end_epoch(epochs, watch)
             self._write_outcome()
         return self.history
 
@@ -338,7 +341,7 @@ class Trainer:
             self.epochs_done + 1, self.step, sums["loss"] / sums["images"], sums["right"] / sums["images"]
         )
 
-    def _end_epoch(self, epochs):
+    def _end_epoch(self, epochs, watch):
         self._read_back()
         tested = None
         if self.test_loader is not None:
@@ -364,6 +367,8 @@ class Trainer:
             self.finished = "epochs"
         elif self.patience is not None and self.epochs_done - self.best["epoch"] >= self.patience:
             self.finished = "patience"
+        elif watch is not None and watch(self.history):
+            self.finished = "watch"
         self._save_checkpoint()
         if self.directory is not None:
             self.directory.save_weights(last=self.model.state_dict(), best=self.best if is_best else None)

@@ -1,0 +1,161 @@
+"""Study: an exploration in a folder, or in a database with run directories in a folder.
+
+    DIR/settings.json     the plan (plan.py)
+    DIR/journal.jsonl     the newest record of every trial (store.py)
+    DIR/trials/0007/      the run directory of a trial (training/run_directory.py)
+    DIR/workers/          a locked file for each process at work
+
+With a database (postgres.py) plan and records are there, and DIR/settings.json only says where.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from sccengine import data
+from sccengine.training import RunDirectoryError
+from sccengine.training.files import write_json
+from sccengine.training.run_directory import refuse_differences
+
+from .objectives import OBJECTIVES
+from .pareto import front_of
+from .plan import Plan
+from .store import FileStore
+from .train import train_trial
+from .worker import Worker
+
+_MAY_CHANGE = ("trials",)
+
+
+class Study:
+    """The study in the folder `out`, or of the name `name` in the database `storage` (a postgresql:// URL).
+
+    `begin` starts it, or goes on with what is there; `run` works on it; `trials` and `front` tell what is known.
+    """
+
+    def __init__(self, out, storage=None, name=None):
+        self.out = Path(out)
+        self.storage, self.name = storage, name
+        if storage is None:
+            storage, self.name = self._pointer()
+        if storage is None:
+            self.store = FileStore(self.out)
+        else:
+            from .postgres import PostgresStore
+
+            self.name = self.name or self.out.name
+            self.store = PostgresStore(storage, self.name)
+        self._plan = None
+
+    @property
+    def plan(self):
+        """The Plan. Raises RunDirectoryError where there is no study yet."""
+        if self._plan is None:
+            values = self.store.read_plan()
+            if values is None:
+                raise RunDirectoryError(f"{self.store} holds no exploration: sccengine explore begins one")
+            self._plan = Plan.from_dict(values, str(self.store))
+        return self._plan
+
+    def exists(self):
+        """Whether it was begun."""
+        return self.store.read_plan() is not None
+
+    def begin(self, plan):
+        """Keep `plan` as that of a new study; where one is, only the number of trials may differ.
+
+        Raises RunDirectoryError naming both values of the first setting that differs.
+        """
+        saved = self.store.read_plan()
+        values = plan.as_dict()
+        if saved is not None:
+            settled = {name: value for name, value in values.items() if name not in _MAY_CHANGE}
+            there = {name: value for name, value in saved.items() if name not in _MAY_CHANGE}
+            refuse_differences(settled, there, self.store)
+        if values != saved:
+            self.store.begin(values)
+        if self.storage is not None:
+            self._write_pointer()
+        self._plan = plan
+
+    def extend(self, trials):
+        """Plan for `trials` trials in all."""
+        self.begin(replace(self.plan, trials=trials))
+
+    def trials(self):
+        """All trials in order, as they are recorded now."""
+        return self.store.trials()
+
+    def front(self):
+        """The finished trials that no other dominates."""
+        return front_of(self.trials(), [OBJECTIVES[name] for name in self.plan.objectives])
+
+    def folder(self, trial):
+        """The run directory of a trial."""
+        return self.out / "trials" / f"{trial.number:04}"
+
+    def run(self, *, seconds=None, on_trial=lambda trial: None, data_dir=None, device=None, train=None, cost=None):
+        """Work on the study until its trials are over, alone or as one of several processes.
+
+        seconds    None, or begin no trial later than so many seconds from now
+        on_trial   called with a Trial whenever one of this process's changes: begun, an epoch done, ended
+        data_dir   where the data set's files are;  device: as everywhere
+        train, cost   see worker.Worker: other things than training and costing may be explored
+
+        Ctrl-C or SIGTERM raise KeyboardInterrupt or TrainingInterrupted once the trial under way can be resumed.
+        """
+        plan = self.plan
+        deadline = None if seconds is None else time.monotonic() + seconds
+        if cost is None:
+            cost = self._costs(data_dir, device)
+        if train is None:
+
+            def train(plan, trial, folder, watch):
+                return train_trial(plan, trial, folder, watch, data_dir, device)
+
+        Worker(plan, self.store, cost, train, self.folder, on_trial).run(deadline)
+        return self.trials()
+
+    def _costs(self, data_dir, device):
+        """The function Design -> costs for the images of the plan's data set."""
+        plan = self.plan
+        train_set, _ = data.load(plan.options["dataset"], data_dir)
+        costs = Costs(
+            train_set.image_shape,
+            train_set.num_classes,
+            plan.options["batch_size"],
+            stem=plan.space.stem,
+            device=device,
+        )
+        return lambda design: costs.of(design, plan.costs)
+
+    def _pointer(self):
+        """(URL, name) of the study in a database that DIR/settings.json speaks of, or (None, None)."""
+        saved = FileStore(self.out).read_plan() or {}
+        return saved.get("storage"), saved.get("study")
+
+    def _write_pointer(self):
+        from .postgres import without_password
+
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_json(self.out / "settings.json", {"storage": without_password(self.storage), "study": self.name})
+
+
+class Costs:
+    def __init__(self, image_shape, classes, batch_size, stem, device):
+        self.image_shape, self.classes, self.stem = image_shape, classes, stem
+
+    def of(self, design, objectives):
+        from sccengine import models
+
+        model = models.build(
+            design.model,
+            in_channels=self.image_shape[0],
+            num_classes=self.classes,
+            stem=self.stem,
+            **design.settings,
+        )
+        summary = models.summarize(model, self.image_shape)
+        return {name: {"params": summary.params, "macs": summary.macs}[name] for name in objectives}
