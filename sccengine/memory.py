@@ -6,6 +6,8 @@ last view of its array is gone.
 """
 
 import threading
+import weakref
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -18,6 +20,7 @@ _SLACK = 1.25
 _free = {}  # size class -> list of (block, its first aligned address)
 _bytes = {"used": 0, "kept": 0, "peak": 0}
 _lock = threading.RLock()  # a collection may end an array's life within these very functions
+_accounts = []
 
 
 def _give_back(entry, bytes_=_bytes, free=_free, lock=_lock, slack=_SLACK):
@@ -50,8 +53,43 @@ def empty(shape, dtype):
     for extent in shape:
         size *= extent
     if size < _SMALL:
-        return np.empty(shape, dtype)
-    return np.asarray(_Lease(_take(_size_class(size + _ALIGNMENT)), tuple(shape), dtype))
+        array = np.empty(shape, dtype)
+    else:
+        array = np.asarray(_Lease(_take(_size_class(size + _ALIGNMENT)), tuple(shape), dtype))
+    if _accounts:
+        for account in _accounts:
+            account.note(array)
+    return array
+
+
+class Account:
+    """`peak`: the most bytes that the arrays noted had at once; one counts until the last view of it has died."""
+
+    def __init__(self):
+        self.used = self.peak = 0
+
+    def note(self, array):
+        """Count an array, which owns its memory, as long as it lives."""
+        with _lock:
+            self.used += array.nbytes
+            self.peak = max(self.peak, self.used)
+        weakref.finalize(array, self._forget, array.nbytes)
+
+    def _forget(self, size):
+        with _lock:
+            self.used -= size
+
+
+@contextmanager
+def accounting():
+    """Within it, the Account that it gives notes every array made here, small ones too: to the byte, whatever blocks
+    are kept."""
+    account = Account()
+    _accounts.append(account)
+    try:
+        yield account
+    finally:
+        _accounts.remove(account)
 
 
 def _size_class(size):

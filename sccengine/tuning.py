@@ -243,11 +243,11 @@ def resume(kept, device):
 # What is known
 
 
-def store():
-    """The timings.Store of the cache folder."""
+def store(name="tuning"):
+    """The timings.Store `name` of the cache folder; choices depend on the one called "tuning"."""
     from sccengine.kernels.cache_folder import cache_root
 
-    return timings.Store(cache_root() / "tuning")
+    return timings.Store(cache_root() / name)
 
 
 @functools.cache

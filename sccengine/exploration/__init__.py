@@ -3,6 +3,7 @@
 ``explore`` searches a Space and returns a Study; the record of each design that it tried is a Trial.
 """
 
+from .costs import Costs
 from .explore import explore
 from .objectives import OBJECTIVES, Objective
 from .plan import SAMPLERS, Plan
@@ -10,4 +11,4 @@ from .space import Space
 from .study import Study
 from .trial import Design, Trial
 
-__all__ = ["OBJECTIVES", "SAMPLERS", "Design", "Objective", "Plan", "Space", "Study", "Trial", "explore"]
+__all__ = ["OBJECTIVES", "SAMPLERS", "Costs", "Design", "Objective", "Plan", "Space", "Study", "Trial", "explore"]

@@ -19,6 +19,7 @@ from sccengine.training import RunDirectoryError
 from sccengine.training.files import write_json
 from sccengine.training.run_directory import refuse_differences
 
+from .costs import Costs
 from .objectives import OBJECTIVES
 from .pareto import front_of
 from .plan import Plan
@@ -122,14 +123,8 @@ class Study:
         """The function Design -> costs for the images of the plan's data set."""
         plan = self.plan
         train_set, _ = data.load(plan.options["dataset"], data_dir)
-        costs = Costs(
-            train_set.image_shape,
-            train_set.num_classes,
-            plan.options["batch_size"],
-            stem=plan.space.stem,
-            device=device,
-        )
-        return lambda design: costs.of(design, plan.costs)
+        options = {**plan.options, "stem": plan.space.stem}
+        return Costs(plan.objectives, options, train_set, device)
 
     def _pointer(self):
         """(URL, name) of the study in a database that DIR/settings.json speaks of, or (None, None)."""
@@ -141,21 +136,3 @@ class Study:
 
         self.out.mkdir(parents=True, exist_ok=True)
         write_json(self.out / "settings.json", {"storage": without_password(self.storage), "study": self.name})
-
-
-class Costs:
-    def __init__(self, image_shape, classes, batch_size, stem, device):
-        self.image_shape, self.classes, self.stem = image_shape, classes, stem
-
-    def of(self, design, objectives):
-        from sccengine import models
-
-        model = models.build(
-            design.model,
-            in_channels=self.image_shape[0],
-            num_classes=self.classes,
-            stem=self.stem,
-            **design.settings,
-        )
-        summary = models.summarize(model, self.image_shape)
-        return {name: {"params": summary.params, "macs": summary.macs}[name] for name in objectives}

@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x):
         residual = x if self.shortcut is None else self.shortcut(x)
-        return self.norm(self.body(x), residual=residual)
+        return self.norm(self.body(x), residual)
 
 
 def basic_block(settings, in_channels, channels, stride):

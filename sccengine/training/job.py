@@ -98,16 +98,17 @@ def build_trainer(options, epochs, data_dir=None, device=None, **settings):
 
 def describe_run(options, train_set):
     """config.json of a run with these options, without the environment."""
-    model = {name: options[name] for name in ("scheme", "groups", "overlap", "width", "stem")}
+    described = describe_data(options["dataset"], train_set)
+    return {"options": options, "data": described, "model": describe_model(options, described)}
+
+
+def describe_model(options, described):
+    """config["model"] of a run with these options on the data set that `described` (`describe_data`) is about."""
     return {
-        "options": options,
-        "data": describe_data(options["dataset"], train_set),
-        "model": {
-            "name": options["model"],
-            **model,
-            "in_channels": train_set.image_shape[0],
-            "num_classes": train_set.num_classes,
-        },
+        "name": options["model"],
+        **{name: options[name] for name in ("scheme", "groups", "overlap", "width", "stem")},
+        "in_channels": described["image_shape"][0],
+        "num_classes": len(described["class_names"]),
     }
 
 
