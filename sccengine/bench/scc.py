@@ -101,9 +101,7 @@ def _prepare_kernels(axes, windows, device, variant, inputs):
 
     def forward_backward():
         kernels.scc.forward(x, weight, bias, y, windows, variant)
-        kernels.scc.backward_input(dy, weight, dx, windows, variant)
-        kernels.scc.backward_weight(dy, x, dweight, windows, variant)
-        kernels.rows.sum_rows(dy, dbias)
+        kernels.scc.backward(dy, x, weight, dx, dweight, dbias, windows, variant, variant)
         return {"y": y, "dx": dx, "dweight": dweight, "dbias": dbias}
 
     return forward if axes["pass"] == "forward" else forward_backward

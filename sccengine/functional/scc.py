@@ -58,18 +58,18 @@ class ContractionFunction(Function):
             passed = empty(dy.shape, like=dy)
             kernels.relu.backward(dy.reshape(-1), y.reshape(-1), passed.reshape(-1), math.inf)
             dy = passed
-        dx = dweight = dbias = None
-        if needs_dx:
-            dx = self._backward_input(kernels, dy, weight)
-        if needs_dweight:
-            dweight = empty((self.windows.out_channels, self.windows.width), like=dy)
-            variant = self._variant("backward_weight", dy)
-            kernels.scc.backward_weight(dy, x, dweight, self.windows, variant)
-            dweight = dweight.reshape(self.weight_shape)
-        if needs_dbias:
-            dbias = empty((self.windows.out_channels,), like=dy)
-            kernels.rows.sum_rows(dy, dbias)
-        return dx, dweight, dbias
+        windows = self.windows
+        dx = empty((windows.in_channels, dy.shape[1]), like=dy) if needs_dx else None
+        dweight = empty((windows.out_channels, windows.width), like=dy) if needs_dweight else None
+        dbias = empty((windows.out_channels,), like=dy) if needs_dbias else None
+        input_variant = self._variant("backward_input", dy) if needs_dx else None
+        weight_variant = self._variant("backward_weight", dy) if needs_dweight else None
+        kernels.scc.backward(dy, x, weight, dx, dweight, dbias, windows, input_variant, weight_variant)
+        return (
+            None if dx is None else self._as_input(kernels, dx),
+            None if dweight is None else dweight.reshape(self.weight_shape),
+            dbias,
+        )
 
     def _subsampled(self, x):
         """The pixels that the stride leaves of x (C, H, W, N)."""
@@ -79,12 +79,11 @@ class ContractionFunction(Function):
         kernels_for(x).subsample.forward(x, read, self.stride)
         return read
 
-    def _backward_input(self, kernels, dy, weight):
-        dx = empty((self.windows.in_channels, dy.shape[1]), like=dy)
-        kernels.scc.backward_input(dy, weight, dx, self.windows, self._variant("backward_input", dy))
+    def _as_input(self, kernels, dx):
+        """dx of the pixels read as that of the input, 0 where the stride left a pixel out."""
         dx = dx.reshape(self.read_shape)
         if self.stride != (1, 1):
-            read, dx = dx, empty(self.input_shape, like=dy)
+            read, dx = dx, empty(self.input_shape, like=dx)
             kernels.subsample.backward(read, dx, self.stride)
         return from_rows(dx)
 

@@ -10,7 +10,7 @@ Layouts: x (C, H, W, N), weight (O, C/G, kh, kw), y (O, HO, WO, N), all with the
 import numpy as np
 from numba import prange
 
-from sccengine.kernels.cpu import scc_tiles
+from sccengine.kernels.cpu import scc_tiles, scc_tiles_backward
 from sccengine.kernels.cpu.compile import parallel_jit
 from sccengine.windows import ChannelWindows
 
@@ -113,5 +113,5 @@ def backward_weight(dy, x, dweight, stride, padding, groups):
     for first, rows in bands:
         band = bands.empty(rows, x.dtype)
         _unfold(x, *bands.geometry, first, band)
-        scc_tiles.contract_weight(_flat(dy[:, first : first + rows]), _flat(band), part, bands.windows)
+        scc_tiles_backward.backward_weight(_flat(dy[:, first : first + rows]), _flat(band), part, bands.windows)
         dweight += part.reshape(dweight.shape)

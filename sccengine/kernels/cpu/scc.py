@@ -9,7 +9,7 @@ import math
 from functools import partial
 
 from sccengine.kernels.cpu import relu as relu_kernels
-from sccengine.kernels.cpu import scc_direct, scc_stack, scc_tiles
+from sccengine.kernels.cpu import rows, scc_direct, scc_stack, scc_tiles, scc_tiles_backward
 from sccengine.kernels.variant import Variant
 
 DEFAULT = "tiles"
@@ -64,7 +64,7 @@ _BACKWARD_WEIGHT = {
     "cyclic_stack": partial(scc_stack.backward_weight, distinct=True),
     "direct_output_centric": scc_direct.scatter_weight,
     "direct_input_centric": scc_direct.reduce_weight,
-    "tiles": scc_tiles.contract_weight,
+    "tiles": scc_tiles_backward.backward_weight,
 }
 
 
@@ -99,3 +99,16 @@ def backward_input(dy, weight, dx, windows, variant=DEFAULT):
 def backward_weight(dy, x, dweight, windows, variant=DEFAULT):
     """dweight (O, K) from dy (O, M) and x (C, M)."""
     _BACKWARD_WEIGHT[variant](dy, x, dweight, windows)
+
+
+def backward(dy, x, weight, dx, dweight, dbias, windows, input_variant=DEFAULT, weight_variant=DEFAULT):
+    """The gradients that are not None: dx as by backward_input, dweight as by backward_weight, dbias (O,)."""
+    if dweight is not None and weight_variant == "tiles" and (dx is None or input_variant == "tiles"):
+        scc_tiles_backward.backward(dy, x, weight, dx, dweight, dbias, windows)
+        return
+    if dx is not None:
+        backward_input(dy, weight, dx, windows, input_variant)
+    if dweight is not None:
+        backward_weight(dy, x, dweight, windows, weight_variant)
+    if dbias is not None:
+        rows.sum_rows(dy, dbias)

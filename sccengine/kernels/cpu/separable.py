@@ -22,9 +22,9 @@ from numba import prange
 from sccengine.kernels.cpu import depthwise, depthwise_packed, scc_tiles
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.depthwise_runs import forward_runs, gather_plane
-from sccengine.kernels.cpu.scc_microkernels import ROWS, VECTORS
+from sccengine.kernels.cpu.scc_microkernels import ROWS
 from sccengine.kernels.cpu.scc_tiles import contract_group, groups_of, pack_weights, packed_offsets
-from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
+from sccengine.kernels.cpu.simd import lowest
 
 #: Elements of z that a thread makes at a time: a quarter of a second-level cache in float32.
 _STRIP_ELEMENTS = 1 << 17
@@ -73,7 +73,6 @@ def _rows(begin, end, x, depthwise_stage, tiles, packed, packed_at, bias, floor,
     _, height, width, batch = y.shape
     row = width * batch
     strip = min(max(_STRIP_ELEMENTS // (channels * row), 1), end - begin)
-    block = VECTORS * (VECTOR_BYTES // x.itemsize)
     scratch = np.empty(channels * strip * row, x.dtype)
     flat = y.reshape(-1)
     for top in range(begin, end, strip):
@@ -83,8 +82,7 @@ def _rows(begin, end, x, depthwise_stage, tiles, packed, packed_at, bias, floor,
         image = z.reshape((channels, count, width, batch))
         for c in range(channels):
             gather_plane(x, c, weight, c, shift[c], False, image, c, runs[top : top + count], columns, z_floor)
-        blocks = (size + block - 1) // block
-        source = (np.int64(0), blocks, z, size)
+        source = (np.int64(0), size, z, size)
         contract_group(*source, *tiles, packed, packed_at, bias, floor, flat, height * row, top * row)
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from sccengine.kernels.cuda import (
     launch,
+    rows,
     scc_direct,
     scc_register_band,
     scc_register_tiles,
@@ -177,3 +178,13 @@ def backward_input(dy, weight, dx, windows, variant=DEFAULT):
 def backward_weight(dy, x, dweight, windows, variant=DEFAULT):
     """dweight (O, K) from dy (O, M) and x (C, M)."""
     _ROADS[variant].backward_weight(dy, x, dweight, windows)
+
+
+def backward(dy, x, weight, dx, dweight, dbias, windows, input_variant=DEFAULT, weight_variant=DEFAULT):
+    """The gradients that are not None, a launch each: dx, dweight, and dbias (O,)."""
+    if dx is not None:
+        backward_input(dy, weight, dx, windows, input_variant)
+    if dweight is not None:
+        backward_weight(dy, x, dweight, windows, weight_variant)
+    if dbias is not None:
+        rows.sum_rows(dy, dbias)

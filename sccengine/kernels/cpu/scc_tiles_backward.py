@@ -1,0 +1,265 @@
+"""All gradients of the channel-window contraction over tiles, from panels that are packed once.
+
+    dx (C, M) = W^T dy        dweight[f, k] = dy[f] . x[(start[f] + k) mod C]        dbias[f] = sum_m dy[f, m]
+
+Columns are cut into segments, a segment into chunks. Of a chunk, the rows of dy are packed in the order of their
+filters' starts. They serve the tiles of dx (as in scc_tiles.py), the bias gradient, and, with the packed rows of x, the
+dot products of dweight. So dy and x are read from memory once.
+
+Each segment has its own products, added up at the end in the order of the segments. How columns are cut depends on the
+problem alone. Where there are more threads than segments, several share one, each with its own tiles of dx and of
+dweight. So every sum is taken in one order, and the bits do not depend on the number of threads.
+"""
+
+import functools
+
+import numpy as np
+from numba import prange
+
+from sccengine.kernels.cpu.compile import jit, parallel_jit
+from sccengine.kernels.cpu.rows import row_sum
+from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, VECTORS, dot_tile
+from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets
+from sccengine.kernels.cpu.scc_tiles import contract_panel, groups_of, pack_panel
+from sccengine.kernels.cpu.simd import VECTOR_BYTES
+
+# Elements of x and dy that a chunk packs, most of a second-level cache in float32, and its vectors at most.
+_CHUNK_ELEMENTS = 3 << 17
+_CHUNK_VECTORS = 36
+_MOST_SEGMENTS = 8
+
+
+@jit
+def _reach(first, length, begin_tile, end_tile):
+    """The rows [begin, end) of the panel that some tiles read."""
+    begin, end = np.int64(2**31), np.int64(0)
+    for tile in range(begin_tile, end_tile):
+        begin = min(begin, np.int64(first[tile]))
+        end = max(end, np.int64(first[tile] + length[tile]))
+    return begin, end
+
+
+@jit
+def _gradients(
+    begin,  # columns from begin
+    end,
+    chunk,  # by so many,
+    part,  # and of all tiles the part-th of
+    parts,
+    dy,  # (O, M) flat
+    x,  # (C, M) flat
+    columns,  # M
+    dx_panel,  # the tiles of dx, or none of them,
+    dx_first,
+    dx_length,
+    dx_rows,
+    packed,  # and their weights
+    packed_at,
+    dx,  # (C, M) flat, or empty
+    panel,  # the tiles of filters
+    first,
+    length,
+    filter_at,  # (T + 1,) where the filters of each begin in dx_panel
+    products,  # added to
+    products_at,
+    bias_sums,  # (O,), in the order of dx_panel: added to
+):
+    lanes = VECTOR_BYTES // x.itemsize
+    stride = chunk + lanes  # one vector more, so that rows fall on different cache lines
+    begin_dx, end_dx = part * len(dx_first) // parts, (part + 1) * len(dx_first) // parts
+    begin_tile, end_tile = part * len(first) // parts, (part + 1) * len(first) // parts
+    begin_filter, end_filter = filter_at[begin_tile], filter_at[end_tile]
+    begin_dy, end_dy = _reach(dx_first, dx_length, begin_dx, end_dx)
+    begin_dy, end_dy = min(begin_dy, begin_filter), max(end_dy, end_filter)
+    begin_x, end_x = _reach(first, length, begin_tile, end_tile)
+    # A dot tile may read up to CHANNELS - 1 rows of x and ROWS - 1 of dy beyond its own: they must be there.
+    dy_packed = np.zeros((len(dx_panel) + ROWS) * stride, x.dtype)
+    x_packed = np.zeros((len(panel) + CHANNELS) * stride, x.dtype)
+    for column in range(begin, end, chunk):
+        count = min(chunk, end - column)
+        pack_panel(dy, columns, column, count, dx_panel, begin_dy, end_dy, stride, dy_packed)
+        contract_panel(
+            begin_dx,
+            end_dx,
+            count,
+            dy_packed,
+            stride,
+            packed,
+            packed_at,
+            dx_first,
+            dx_length,
+            dx_rows,
+            dx[:0],
+            -np.inf,
+            dx,
+            columns,
+            column,
+        )
+        for i in range(begin_filter, end_filter):
+            bias_sums[i] += row_sum(dy_packed[i * stride : i * stride + count])
+        pack_panel(x, columns, column, count, panel, begin_x, end_x, stride, x_packed)
+        for tile in range(begin_tile, end_tile):
+            for c in range(0, length[tile], CHANNELS):
+                dot_tile(
+                    dy_packed,
+                    filter_at[tile] * stride,
+                    x_packed,
+                    (first[tile] + c) * stride,
+                    stride,
+                    (count + lanes - 1) // lanes,
+                    products,
+                    products_at[tile] + c * ROWS,
+                )
+
+
+@jit
+def _add_up(tile, segments, products, products_at, starts, channels, width, panel, first, rows, dweight):
+    """dweight of a tile's filters: the products of all segments that lie in their windows."""
+    size = products_at[-1]
+    for r in range(ROWS):
+        filter_ = np.int64(rows[tile * ROWS + r])
+        if filter_ < 0:
+            continue
+        begin = np.int64(starts[filter_]) - panel[first[tile]]
+        if begin < 0:
+            begin += channels
+        at = products_at[tile] + r
+        for tap in range(width):
+            i = begin + tap
+            i -= channels if i >= channels else 0
+            total = products[np.uint64(at + i * ROWS)]
+            for segment in range(1, segments):
+                total += products[np.uint64(segment * size + at + i * ROWS)]
+            dweight[np.uint64(filter_ * width + tap)] = total
+
+
+@jit
+def _segment(index, segments, parts, chunk, products, products_at, bias_sums, dy, x, columns, *problem):
+    """One part of one segment; from dy on, the arguments of _gradients."""
+    segment, part = index // parts, index % parts
+    chunks = (columns + chunk - 1) // chunk
+    begin, end = segment * chunks // segments * chunk, min((segment + 1) * chunks // segments * chunk, columns)
+    own_products = products[segment * products_at[-1] : (segment + 1) * products_at[-1]]
+    filters = len(dy) // columns
+    own_sums = bias_sums[segment * filters : (segment + 1) * filters]
+    _gradients(begin, end, chunk, part, parts, dy, x, columns, *problem, own_products, products_at, own_sums)
+
+
+@jit
+def _no_sums(segments, products_at, filters, like):
+    """Zeros; made in the kernel itself, they would cost the other threads' waking."""
+    return np.zeros(segments * products_at[-1], like.dtype), np.zeros(segments * filters)
+
+
+@parallel_jit
+def _backward(
+    threads,  # 1: all runs on the calling thread
+    segments,
+    chunk,  # columns
+    dy,  # (O, M) flat
+    x,  # (C, M) flat
+    columns,  # M
+    weight,  # (O, K) flat
+    starts,  # (O,)
+    channels,  # C
+    width,  # K
+    dx_panel,  # the tiles of dx
+    dx_first,
+    dx_length,
+    dx_rows,
+    dx,  # (C, M) flat
+    panel,  # the tiles of filters
+    first,
+    length,
+    rows,
+    filter_at,
+    dweight,  # (O, K) flat
+    dbias,  # (O,) or empty
+):
+    filters = len(starts)
+    dx_tiles = (dx_panel, dx_first, dx_length, dx_rows)
+    packed_at, products_at = packed_offsets(dx_length, 1), packed_offsets(length, CHANNELS)
+    packed = np.empty(packed_at[-1], x.dtype)
+    products, bias_sums = _no_sums(segments, products_at, filters, x)
+    windows = (weight, weight[:0], starts, channels, width, True)
+    parts = (threads + segments - 1) // segments
+    sums = (products, products_at, bias_sums)
+    problem = (dy, x, columns, *dx_tiles, packed, packed_at, dx, panel, first, length, filter_at)
+    totals = (segments, products, products_at, starts, channels, width, panel, first, rows, dweight)
+    if threads > 1:
+        for index in prange(len(dx_first)):
+            tile = np.int64(index)
+            pack_weights(tile, *windows, *dx_tiles, packed, packed_at[tile])
+        for index in prange(segments * parts):
+            _segment(np.int64(index), segments, parts, chunk, *sums, *problem)
+        for index in prange(len(first)):
+            _add_up(np.int64(index), *totals)
+    else:
+        for tile in range(len(dx_first)):
+            pack_weights(tile, *windows, *dx_tiles, packed, packed_at[tile])
+        for segment in range(segments):
+            _segment(segment, segments, parts, chunk, *sums, *problem)
+        for tile in range(len(first)):
+            _add_up(tile, *totals)
+    for i in range(len(dbias)):
+        total = 0.0
+        for segment in range(segments):
+            total += bias_sums[segment * filters + i]
+        dbias[dx_panel[i]] = total
+
+
+def backward(dy, x, weight, dx, dweight, dbias, windows):
+    """dx (C, M), dweight (O, K) and dbias (O,) from dy (O, M), x (C, M) and weight (O, K).
+
+    dx may be None, and weight is not read then; so may dbias.
+    """
+    tiles, dx_tiles = windows.tiles(ROWS), windows.transposed_tiles(ROWS)
+    dx_count = 0 if dx is None else dx_tiles.count
+    columns = x.shape[1]
+    chunk, segments = _cut(columns, len(tiles.panel) + len(dx_tiles.panel), ROWS * tiles.reads, x.itemsize)
+    dweight = dweight.reshape(-1)
+    weight = dweight[:0] if dx is None else weight.reshape(-1)
+    _backward(
+        groups_of(tiles, columns),
+        segments,
+        chunk,
+        dy.reshape(-1),
+        x.reshape(-1),
+        columns,
+        weight,
+        windows.starts,
+        windows.in_channels,
+        windows.width,
+        dx_tiles.panel,
+        dx_tiles.first[:dx_count],
+        dx_tiles.length[:dx_count],
+        dx_tiles.rows.reshape(-1),
+        weight[:0] if dx is None else dx.reshape(-1),
+        tiles.panel,
+        tiles.first,
+        tiles.length,
+        tiles.rows.reshape(-1),
+        np.cumsum(np.append(0, (tiles.rows >= 0).sum(axis=1))),
+        dweight,
+        weight[:0] if dbias is None else dbias,
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _cut(columns, rows, products, itemsize):
+    """(columns of a chunk, segments) for so many rows of the panels and products of dweight.
+
+    A power of two of segments, so that threads get equal shares, and no more products in all than elements.
+    """
+    lanes = VECTOR_BYTES // itemsize
+    most = min(max(_CHUNK_ELEMENTS // (rows * lanes), VECTORS), _CHUNK_VECTORS) * lanes
+    segments = min(columns // most, columns * rows // products, _MOST_SEGMENTS)
+    segments = 1 << max(segments.bit_length() - 1, 0)
+    turns = -(-columns // (segments * most))
+    chunk = -(-columns // (segments * turns * lanes)) * lanes
+    return chunk, segments
+
+
+def backward_weight(dy, x, dweight, windows):
+    """dweight (O, K) = the entries of dy x^T inside the windows; dy (O, M), x (C, M)."""
+    backward(dy, x, None, None, dweight, None, windows)
