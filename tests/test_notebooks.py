@@ -22,13 +22,27 @@ PROMISES = {
         assert history.best()["test_accuracy"] > 0.95
         assert max(apart.values()) < 1e-5
     """,
+    "01_kernel_ladder": """
+        assert list(medians) == list(VARIANTS) and medians["tiles"] < medians["channel_stack"]
+        assert all(row["floor"]["warm"] > 0 for row in sweep)
+        assert set(simulated) == set(VARIANTS)
+    """,
     "02_autograd_by_hand": """
         assert weight.numpy().tobytes() == as_float32(after).tobytes() != as_float32(w).tobytes()
         assert loss_at(float(rate)) < start
     """,
+    "03_train_small_cnn": """
+        assert 0 < history.best()["test_accuracy"] < 1 and outcome.accuracy > 0.95
+        assert resumed.history[3]["step"] == victim.history[2]["step"] + 45 and len(victim.history) == 3
+    """,
     "05_channel_mixing": """
         assert needed.tolist() == [[2, 2, 2, 3, 4], [2, 2, 3, 3, 5], [2, 2, 3, 4, 7], [2, 2, 3, 6, 85]]
         assert (views["dw + pw", 1].any(axis=1)).all()
+    """,
+    "06_cuda_graphs": """
+        assert (eager.calls, captured.calls) == (4, 2) and len(reasons) == 5
+        assert "has shape" in reasons[0] and "nesterov" in reasons[2] and "numpy()" in reasons[3]
+        assert (len(times["captured"]) == len(sizes)) != bool(PROBLEM)
     """,
 }
 
@@ -110,7 +124,8 @@ def test_a_notebook_runs_and_shows_its_pictures(path, kernel, tmp_path):
     shown = [output.data for cell in executed.cells for output in cell.get("outputs", ()) if "data" in output]
     figures = [data for data in shown if data.get("text/plain", "").startswith("<Figure")]
     assert all("image/png" in data for data in figures)
-    assert len(figures) >= sum("".join(cell["source"]).count("plt.show()") for cell in code_cells(path))
+    lines = [line.rstrip("\n") for cell in code_cells(path) for line in cell["source"]]
+    assert len(figures) >= lines.count("plt.show()")  # an indented one may depend on the machine
     assert path.read_bytes() == before
     assert os.listdir(tmp_path / "run") == [path.name], "a notebook leaves no files behind"
 
