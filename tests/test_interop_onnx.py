@@ -66,9 +66,40 @@ def test_every_model_and_scheme(name, scheme, tmp_path):
     compare(randomised(model), tmp_path / "model.onnx", (3, 32, 32))
 
 
-def test_the_imagenet_stem(tmp_path):
-    model = models.build("resnet18", stem="imagenet", width=0.125)
-    compare(randomised(model), tmp_path / "model.onnx", (3, 64, 64))
+@pytest.mark.parametrize("groups, overlap", [(2, 0.5), (4, 0.33), (8, 0.5)])
+@pytest.mark.parametrize("form", ["dense", "grouped"])
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_model_in_both_forms(name, form, groups, overlap, tmp_path, monkeypatch):
+    possible = {"dense": lambda windows: False, "grouped": lambda windows: windows.out_channels % windows.cycle == 0}
+    monkeypatch.setattr(interop_onnx, "_runs_faster_grouped", possible[form])
+    model = randomised(models.build(name, groups=groups, overlap=overlap, width=0.125))
+    proto = compare(model, tmp_path / "model.onnx", (3, 32, 32), batches=(2,))
+    layers = [layer.windows for layer in model.modules() if isinstance(layer, nn.SCC)]
+    gathers = sum(node.op_type == "Gather" for node in proto.graph.node)
+    assert layers and gathers == 2 * sum(map(possible[form], layers))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 63)])
+@pytest.mark.parametrize("name", models.MODELS)
+def test_the_imagenet_stem(name, size, tmp_path):
+    model = models.build(name, stem="imagenet", width=0.125, groups=4, overlap=0.33)
+    compare(randomised(model), tmp_path / "model.onnx", (3, *size), batches=(2,))
+
+
+@pytest.mark.parametrize("width", [0.02, 0.55])
+@pytest.mark.parametrize("scheme", ["dw+gpw+shuffle", "dw+scc"])
+@pytest.mark.parametrize("name", models.MODELS)
+def test_uncommon_widths_and_images(name, scheme, width, tmp_path):
+    # 0.02: layers of 1, 2, 4 and 8 channels, some narrower than the groups; 0.55: 16, 32, 72 ... channels.
+    model = models.build(name, scheme=scheme, groups=4, overlap=0.33, width=width, in_channels=2, num_classes=3)
+    compare(randomised(model), tmp_path / "model.onnx", (2, 35, 33), batches=(1, 3))
+
+
+def test_windows_of_each_layer_by_itself(tmp_path):
+    model = models.build("dscnet", groups=[1, 8, 4], overlap=[0, 0.5, 0.33], width=0.5)
+    _, proto = exported(randomised(model), tmp_path / "model.onnx", (3, 9, 7))
+    (texts,) = (json.loads(entry.value) for entry in proto.metadata_props if entry.key == "sccengine.windows")
+    assert [(w["groups"], w["overlap"]) for w in texts.values()] == [(1, "0"), (8, "0.5"), (4, "0.33")]
 
 
 @pytest.mark.parametrize(

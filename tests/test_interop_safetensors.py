@@ -29,7 +29,7 @@ def assert_same_state(one, other):
 
 
 @pytest.mark.parametrize("scheme", models.SCHEMES)
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet", "vgg11"])
+@pytest.mark.parametrize("name", models.MODELS)
 def test_round_trip_through_a_pytorch_model(peers, tmp_path, name, scheme):  # noqa: F811
     torch_files = pytest.importorskip("safetensors.torch", reason="needs safetensors and PyTorch")
     scc.set_seed(3)
@@ -73,6 +73,33 @@ def test_dense_weights_in_an_ordinary_pytorch_convolution(tmp_path, scheme):
     assert metadata == {"note": "é", "scc": scheme, "windows": {"mix": {"groups": 3, "overlap": "0.4"}}}
     assert json.dumps(metadata)
     assert_same_state(layer.state_dict(), back[0].state_dict())
+
+
+@pytest.mark.parametrize("form", safetensors.FORMS)
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_form_is_read_back_to_the_bit(tmp_path, name, form):
+    scc.set_seed(3)
+    model = build(name, "dw+scc")
+    safetensors.save(tmp_path / "a.safetensors", model, scc=form)
+    scc.set_seed(4)
+    back = build(name, "dw+scc")
+    safetensors.load(tmp_path / "a.safetensors", back)
+    assert_same_state(model.state_dict(), back.state_dict())
+
+
+def test_training_state_goes_along(peers, tmp_path):  # noqa: F811
+    torch_files = pytest.importorskip("safetensors.torch", reason="needs safetensors and PyTorch")
+    model, twin = build("dscnet", "dw+scc"), build_twin(peers, "dscnet", "dw+scc", 4, **SETTINGS)
+    images = np.random.default_rng(0).standard_normal((4, 2, 16, 16)).astype(np.float32)
+    twin(peers.torch.from_numpy(images))  # statistics that are neither 0 nor 1, and a count of batches
+    torch_files.save_file(twin.state_dict(), str(tmp_path / "theirs.safetensors"))
+    safetensors.load(tmp_path / "theirs.safetensors", model)
+    state = model.state_dict()
+    assert state["stem.norm.num_batches_tracked"] == 1 and np.abs(state["stem.norm.running_mean"]).max() > 0
+    assert_same_state(state, {key: value.numpy() for key, value in twin.state_dict().items()})
+    safetensors.save(tmp_path / "ours.safetensors", model)
+    again = torch_files.load_file(str(tmp_path / "ours.safetensors"))
+    assert all(peers.torch.equal(value, again[key]) for key, value in twin.state_dict().items())
 
 
 def test_weights_of_a_layer_by_itself():

@@ -1,7 +1,7 @@
-"""VGG, ResNet and MobileNet in PyTorch, by the published descriptions, with the state-dict keys of sccengine.models.
+"""VGG, ResNet, MobileNet and DSCNet in PyTorch, with the state-dict keys of sccengine.models.
 
-Written from the channel lists of the CIFAR models that the SCC paper's code builds on, not from the engine's files, so
-that counts and outputs can be compared.
+The first three are written from the channel lists of the CIFAR models that the SCC paper's code builds on, none from
+the engine's files, so that counts and outputs can be compared.
 
     build("vgg16", "dw+scc", groups=2, channels=channels)
 
@@ -26,6 +26,7 @@ VGG = {
     "vgg19": "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M",
 }
 RESNET = {"resnet18": (1, 2, 2, 2, 2), "resnet34": (1, 3, 4, 6, 3), "resnet50": (4, 3, 4, 6, 3)}  # expansion, blocks
+DSCNET = "32 64/2 128/2"
 MOBILENET = "64 128/2 128 256/2 256 512/2 512 512 512 512 512 1024/2 1024"
 
 
@@ -156,7 +157,7 @@ def build(
     elif name in RESNET:
         builder, layout = build_resnet, RESNET[name]
     else:
-        builder, layout = build_mobilenet, MOBILENET
+        builder, layout = build_mobilenet, DSCNET if name == "dscnet" else MOBILENET
 
     def scale(count):
         return max(8, 8 * round(count * width / 8))
