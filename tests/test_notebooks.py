@@ -35,6 +35,17 @@ PROMISES = {
         assert 0 < history.best()["test_accuracy"] < 1 and outcome.accuracy > 0.95
         assert resumed.history[3]["step"] == victim.history[2]["step"] + 45 and len(victim.history) == 3
     """,
+    "04_design_space": """
+        assert len(after) == 18 and all(costs_of(trial.design)[0] == trial.values["params"] for trial in after.values())
+        on_front = {trial.number for trial in study.front()}
+        assert on_front == {number for *_, number in live.front()}
+        for one in finished:
+            beaten = any(
+                two.values["accuracy"] > one.values["accuracy"] and two.values["params"] <= one.values["params"]
+                for two in finished
+            )
+            assert not (beaten and one.number in on_front)
+    """,
     "05_channel_mixing": """
         assert needed.tolist() == [[2, 2, 2, 3, 4], [2, 2, 3, 3, 5], [2, 2, 3, 4, 7], [2, 2, 3, 6, 85]]
         assert (views["dw + pw", 1].any(axis=1)).all()
@@ -103,8 +114,7 @@ def test_notebooks_are_numbered_from_00():
     assert NOTEBOOKS, "no notebooks found"
     numbers = [re.fullmatch(r"(\d\d)_[a-z0-9_]+", path.stem) for path in NOTEBOOKS]
     assert all(numbers), f"a notebook is called NN_name: {[path.name for path in NOTEBOOKS]}"
-    found = [int(number[1]) for number in numbers]
-    assert found[0] == 0 and len(set(found)) == len(found)
+    assert [int(number[1]) for number in numbers] == list(range(len(NOTEBOOKS)))
     assert list(PROMISES) == [path.stem for path in NOTEBOOKS]
 
 
