@@ -240,6 +240,23 @@ def resume(kept, device):
         )
 
 
+def book(kept=None):
+    """Choices apart from this process's own, for `using`: none yet, those in what `state` gave holding."""
+    return {}, {}, dict(kept["choices"]) if kept else {}
+
+
+@contextmanager
+def using(choices):
+    """Within it, choices are made and kept in a `book`: to go through several runs in turns, in one thread."""
+    global _chosen, _made, _pinned
+    before = _chosen, _made, _pinned
+    _chosen, _made, _pinned = choices
+    try:
+        yield
+    finally:
+        _chosen, _made, _pinned = before
+
+
 # What is known
 
 

@@ -27,6 +27,8 @@ VERBS = {
     "convert": "A trained dw+pw run made a dw+scc one, without training it anew.",
     "tune": "Finds the fastest kernels for a model on this machine, and remembers them.",
     "explore": "Search designs for the best accuracy at each cost; report and dashboard.",
+    "replay": "Any step of a recorded run again, to the bit: batch, loss, gradients, updates.",
+    "diff": "The first step and tensor at which two runs part.",
     "compare": "Train the schemes side by side: parameters, MACs, accuracy, time, memory.",
     "bench": "Times of operators and training steps beside their floor; comparison and plots.",
     "download": "CIFAR-10 or CIFAR-100, checked; nothing that the default run needs.",

@@ -121,11 +121,19 @@ class Loader:
             "drop_last": self.drop_last,
         }
 
+    def indices(self, epoch, batch):
+        """int64 (N,): which images of the data set make up batch number `batch` of `epoch`, in order."""
+        first = batch * self.batch_size
+        return self._epoch_order(epoch)[first : first + self.batch_size]
+
+    def _epoch_order(self, epoch):
+        count = len(self.dataset)
+        return Draws(self.seed, ORDER, epoch).permutation(count) if self.shuffle else np.arange(count)
+
     def _make(self, epoch, batch):
         """Batch number `batch` of `epoch`."""
         if self._order_epoch != epoch:
-            count = len(self.dataset)
-            order = Draws(self.seed, ORDER, epoch).permutation(count) if self.shuffle else np.arange(count)
+            order = self._epoch_order(epoch)
             self._order = order if self.device is None else backend.to_device(order, self.device)
             self._order_epoch = epoch
         first = batch * self.batch_size

@@ -1,10 +1,12 @@
-"""Training: the Trainer, checkpoints that survive anything, histories, pictures and progress displays."""
+"""Training: the Trainer, checkpoints that survive anything, histories, pictures; runs taken again and compared."""
 
 from .checkpoint import load_weights, save_weights
+from .diff import diff
 from .errors import CheckpointError, NonFiniteLossError, RunDirectoryError, TrainingInterrupted
 from .evaluation import Evaluation, evaluate, predict
 from .history import History, read_history
 from .plots import draw_confusion, draw_curves
+from .replay import Replay
 from .trainer import Trainer
 
 __all__ = [
@@ -12,9 +14,11 @@ __all__ = [
     "Evaluation",
     "History",
     "NonFiniteLossError",
+    "Replay",
     "RunDirectoryError",
     "Trainer",
     "TrainingInterrupted",
+    "diff",
     "draw_confusion",
     "draw_curves",
     "evaluate",

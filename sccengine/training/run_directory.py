@@ -144,7 +144,7 @@ class RunDirectory:
 
 def refuse_differences(config, saved, path):
     """RunDirectoryError naming both values of the first setting that differs."""
-    here, there = _flatten(config), _flatten(saved)
+    here, there = flatten(config), flatten(saved)
     for key in [*here, *there]:
         if key.startswith(_MAY_DIFFER):
             continue
@@ -155,7 +155,7 @@ def refuse_differences(config, saved, path):
             )
 
 
-def _flatten(value, prefix=""):
+def flatten(value, prefix=""):
     """{"a": {"b": 1}} as {"a.b": 1}; lists likewise, by position."""
     if isinstance(value, dict):
         items = value.items()
@@ -165,7 +165,7 @@ def _flatten(value, prefix=""):
         return {prefix: value}
     flat = {}
     for key, item in items:
-        flat |= _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+        flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
     return flat
 
 

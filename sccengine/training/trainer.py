@@ -27,7 +27,8 @@ from sccengine.optim import Optimizer
 from sccengine.optim.schedules import Scheduler, constant
 
 from .diagnosis import find_non_finite, first_bad_array
-from .errors import NonFiniteLossError, RunDirectoryError, TrainingInterrupted
+from .digests import digest_all
+from .errors import CheckpointError, NonFiniteLossError, RunDirectoryError, TrainingInterrupted
 from .evaluation import device_of, evaluate, predict
 from .history import History
 from .interruption import Interruption
@@ -36,6 +37,9 @@ from .run_directory import RunDirectory
 from .stepper import Stepper
 
 _SCHEDULE_SAMPLES = 64
+# What a checkpoint must hold; "tuning" came later.
+_STATE = ("model", "optimizer", "scheduler", "schedule", "loader", "random", "sums", "history", "best", "step")
+_STATE += ("epochs_done", "planned", "finished")
 
 
 class Trainer:
@@ -124,6 +128,7 @@ class Trainer:
         self._started = False
         self._interruption = None
         self._stepper = None
+        self._last_noted = None
 
     def fit(self, epochs, resume=False, watch=None):
         """Train until `epochs` epochs are done in all (counting those before), and return the history.
@@ -167,6 +172,36 @@ class Trainer:
             raise RuntimeError("begin: this trainer has no run directory; give `out`")
         with self.directory.locked():
             self._start(epochs, resume=False)
+
+    def stand(self, epochs, state=None):
+        """Stand where a checkpoint's `state` leaves a run of `epochs` epochs, or before its first step.
+
+        For going through a run step by step, with `take_step`; nothing is written. Raises CheckpointError for a
+        state that is not a run's.
+        """
+        self._planned = epochs
+        if state is None:
+            self.train_loader.rewind(0)
+        else:
+            self._load(state)
+        self._started = True
+        self._make_stepper()
+
+    def take_step(self):
+        """One optimizer step, as `fit` takes it, without evaluation and files around it; what it came to (Noted)."""
+        if self.train_loader.batch == len(self.train_loader):
+            self._leave_epoch()
+        self.model.train()
+        self._clock = time.monotonic()
+        images, labels = next(iter(self.train_loader))
+        self._train_step(images, labels)
+        self._read_back()
+        return self._last_noted
+
+    def training_means(self):
+        """{"train_loss", "train_accuracy"} of the epoch under way, as its row in the history will have them."""
+        sums = self._sums
+        return {"train_loss": sums["loss"] / sums["images"], "train_accuracy": sums["right"] / sums["images"]}
 
     def evaluate(self, loader=None):
         """An Evaluation (loss, accuracy, confusion) of the current weights on `loader`, by default the test loader."""
@@ -255,7 +290,11 @@ class Trainer:
             "patience": self.patience,
         }
         # Where a run is started is not compared on resuming; `_load` looks at tuning.
-        environment = {"tuning": tuning.identity(device_of(self.model)), **self.config.get("environment", {})}
+        environment = {
+            "tuning": tuning.identity(device_of(self.model)),
+            "initial_weights": digest_all(self.model.state_dict()),
+            **self.config.get("environment", {}),
+        }
         return {"training": training, **self.config, "environment": environment}
 
     def _schedule_samples(self):
@@ -283,12 +322,24 @@ class Trainer:
         }
 
     def _load(self, state):
+        if missing := [name for name in _STATE if name not in state]:
+            raise CheckpointError(
+                f"the checkpoint has no {', '.join(missing)}: it was written by another version of sccengine, or is of "
+                f"something else than a training run"
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.train_loader.load_state_dict(state["loader"])
         backend.set_random_state(state["random"])
-        tuning.resume(state["tuning"], device_of(self.model))
+        if "tuning" in state:
+            tuning.resume(state["tuning"], device_of(self.model))
+        else:
+            warnings.warn(
+                "the checkpoint is of a version that did not keep the variants chosen: they are chosen anew, "
+                "so what follows may differ in its last bits",
+                stacklevel=2,
+            )
         self._sums = state["sums"]
         self.history.restore(state["history"])
         self.best = state["best"]
@@ -337,6 +388,7 @@ class Trainer:
             sums["images"] += images
             sums["loss"] += loss * images
             sums["right"] += right
+        self._last_noted = noted[-1]
         self.progress.step(
             self.epochs_done + 1, self.step, sums["loss"] / sums["images"], sums["right"] / sums["images"]
         )
@@ -347,17 +399,15 @@ class Trainer:
         if self.test_loader is not None:
             tested = evaluate(self.model, self.test_loader, lambda: self._stop_if_asked(epochs))
         self._take_time()
-        sums, self._sums = self._sums, _new_sums()
-        self.epochs_done += 1
-        self.train_loader.rewind(self.train_loader.epoch + 1)
+        means, seconds = self.training_means(), self._sums["seconds"]
+        self._leave_epoch()
         row = {
             "epoch": self.epochs_done,
             "step": self.step,
-            "train_loss": sums["loss"] / sums["images"],
-            "train_accuracy": sums["right"] / sums["images"],
+            **means,
             "test_loss": tested and tested.loss,
             "test_accuracy": tested and tested.accuracy,
-            "seconds": round(sums["seconds"], 3),
+            "seconds": round(seconds, 3),
         }
         self.history.append(row)
         is_best = tested is not None and self.history.best() is row
@@ -375,6 +425,11 @@ class Trainer:
         self.progress.epoch(row, epochs, is_best)
         if self.finished == "patience":
             self.progress.note(f"stopped early: no better epoch than {self.best['epoch']} for {self.patience} epochs")
+
+    def _leave_epoch(self):
+        self._sums = _new_sums()
+        self.epochs_done += 1
+        self.train_loader.rewind(self.train_loader.epoch + 1)
 
     def _take_time(self):
         now = time.monotonic()
