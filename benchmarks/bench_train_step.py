@@ -1,8 +1,8 @@
-"""A training step of the small network (models.build("dscnet")) against the same network written in PyTorch.
+"""A training step of dscnet, MobileNet or VGG16 against the same network written in PyTorch.
 
     python benchmarks/bench_train_step.py [--device cuda] [--list] [--axis batch=32] [--json FILE]
 
-``sccengine bench train_step`` with PyTorch's formulations beside the engine (peers/pytorch.py).
+``sccengine bench train_step`` with PyTorch's formulations beside the engine (peers/models.py).
 """
 
 import sys
@@ -21,9 +21,12 @@ def channels(in_channels, out_channels):
 
 def candidates(pytorch, axes, device):
     """PyTorch's formulations; those that differ in the SCC expression only where there is SCC."""
+    from peers import models
 
     def step(name, inputs):
-        return pytorch.training_step(name, inputs["state"], batches_of(inputs), channels, device, **SETTINGS)
+        settings = {"groups": GROUPS, "channels": channels, **SETTINGS}
+        network = axes["model"], axes["scheme"], inputs["state"]
+        return models.training_step(name, *network, batches_of(inputs), device, **settings)
 
     return [
         Candidate(
@@ -32,7 +35,7 @@ def candidates(pytorch, axes, device):
             lambda inputs, name=name: step(name, inputs),
             lambda loss: {"loss": pytorch.numpy(loss)},
         )
-        for name in pytorch.TRAINING_EXPRESSIONS
+        for name in models.TRAINING_EXPRESSIONS
         if axes["scheme"] == "dw+scc" or "SCC" not in name
     ]
 

@@ -111,14 +111,14 @@ def _geometric_mean(ratios):
 
 def _step_table(rows):
     lines = [
-        "| training step, batch 64, 8x8 | sccengine | PyTorch | ratio |",
+        "| training step, batch 64 | sccengine | PyTorch | ratio |",
         "|---|---|---|---|",
     ]
     for row in rows:
         ours, theirs = _median(row, "engine"), _median(row, "pytorch")
-        lines.append(
-            f"| {row['case']['model']}, {row['case']['scheme']} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.2f} |"
-        )
+        case = row["case"]
+        name = f"{case['model']}, {case['scheme']}, {case['image']}x{case['image']}"
+        lines.append(f"| {name} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.2f} |")
     return "\n".join(lines) + "\n"
 
 

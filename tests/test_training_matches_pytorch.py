@@ -73,7 +73,11 @@ def train_both(pytorch, scheme, groups, overlap, dtype, seed, lr):
     def channels(in_channels, out_channels):
         return ChannelWindows.sliding(in_channels, out_channels, groups, overlap).channels()
 
-    twin = pytorch.DSCNet(model.state_dict(), channels, "banded conv NCHW", "cpu").to(getattr(pytorch.torch, dtype))
+    from peers import models as twins
+
+    twin = twins.build("dscnet", scheme, groups=groups, channels=channels, in_channels=1)
+    twin.load_state_dict({name: pytorch.torch.from_numpy(value) for name, value in model.state_dict().items()})
+    twin = twin.to(getattr(pytorch.torch, dtype))
     want = torch_losses(pytorch, twin, blobs(dtype), lr)
     return engine_losses(model, blobs(dtype), lr), want, model, twin
 

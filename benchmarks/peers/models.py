@@ -1,4 +1,4 @@
-"""VGG, ResNet, MobileNet and DSCNet in PyTorch, with the state-dict keys of sccengine.models.
+"""The engine's models in PyTorch, by the published descriptions, with the state-dict keys of sccengine.models.
 
 The first three are written from the channel lists of the CIFAR models that the SCC paper's code builds on, none from
 the engine's files, so that counts and outputs can be compared.
@@ -14,10 +14,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.nn import AdaptiveAvgPool2d, BatchNorm2d, ChannelShuffle, Conv2d, Flatten, Linear, MaxPool2d, Sequential
+from torch.nn.functional import cross_entropy
 
-from .pytorch import SCC, NormReLU
+from .pytorch import SCC, NormReLU, tensor
 
 VGG = {
     "vgg11": "64 M 128 M 256 256 M 512 512 M 512 512 M",
@@ -26,8 +28,10 @@ VGG = {
     "vgg19": "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M",
 }
 RESNET = {"resnet18": (1, 2, 2, 2, 2), "resnet34": (1, 3, 4, 6, 3), "resnet50": (4, 3, 4, 6, 3)}  # expansion, blocks
-DSCNET = "32 64/2 128/2"
-MOBILENET = "64 128/2 128 256/2 256 512/2 512 512 512 512 512 1024/2 1024"
+SEPARABLE = {  # the stem's channels, then each block's, with its stride
+    "mobilenet": "32 64 128/2 128 256/2 256 512/2 512 512 512 512 512 1024/2 1024",
+    "dscnet": "32 32 64/2 128/2",
+}
 
 
 @dataclass(frozen=True)
@@ -124,11 +128,12 @@ def build_resnet(layout, scheme, in_channels, num_classes, scale, stem):
     return network(stem, "stages", stages, c, num_classes)
 
 
-def build_mobilenet(layout, scheme, in_channels, num_classes, scale, stem):
-    c = scale(32)
+def build_separable(layout, scheme, in_channels, num_classes, scale, stem):
+    first, *layout = layout.split()
+    c = scale(int(first))
     stem = conv_norm(in_channels, c, 3, 2 if stem == "imagenet" else 1)
     blocks = []
-    for entry in layout.split():
+    for entry in layout:
         planes, _, stride = entry.partition("/")
         o = scale(int(planes))
         layers = scheme.layers(c, o, int(stride or 1), bias=False, norm=True)
@@ -157,10 +162,50 @@ def build(
     elif name in RESNET:
         builder, layout = build_resnet, RESNET[name]
     else:
-        builder, layout = build_mobilenet, DSCNET if name == "dscnet" else MOBILENET
+        builder, layout = build_separable, SEPARABLE[name]
 
     def scale(count):
         return max(8, 8 * round(count * width / 8))
 
     with torch.device(device):
         return builder(layout, scheme, in_channels, num_classes, scale, stem)
+
+
+TRAINING_EXPRESSIONS = {
+    # name in the tables: (memory format, SCC expression)
+    "NCHW": (torch.contiguous_format, "banded conv NCHW"),
+    "NCHW, SCC as matmul": (torch.contiguous_format, "banded matmul NCHW"),
+    "channels_last": (torch.channels_last, "banded conv channels_last"),
+    "channels_last, SCC as linear": (torch.channels_last, "banded linear channels_last"),
+}
+
+
+def training_step(expression, name, scheme, state, batches, device, *, groups, channels, lr, momentum):
+    """step(): one forward, loss, backward and SGD step on the next of ``batches``; returns the loss tensor.
+
+    expression   one of TRAINING_EXPRESSIONS
+    state        the engine's state dict, from which the weights are taken
+    """
+    memory_format, scc = TRAINING_EXPRESSIONS[expression]
+    in_channels = batches[0][0].shape[1]
+    model = build(
+        name, scheme, groups=groups, channels=channels, in_channels=in_channels, expression=scc, device=device
+    )
+    model.load_state_dict({key: torch.as_tensor(np.asarray(value)) for key, value in state.items()})
+    model = model.train().to(memory_format=memory_format)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
+    ready = [
+        (tensor(images, device).contiguous(memory_format=memory_format), tensor(labels, device))
+        for images, labels in batches
+    ]
+    turn = iter(range(2**62))
+
+    def step():
+        images, labels = ready[next(turn) % len(ready)]
+        loss = cross_entropy(model(images), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step

@@ -1,4 +1,4 @@
-"""PyTorch's ways to write a sliding-channel convolution, and the small network of bench_train_step.py.
+"""PyTorch's ways to write a sliding-channel convolution.
 
 An expression gets x, the band weight (O, K) and the bias (O,), and computes y. Autograd gives dx, dweight (band entries
 only: the gradient of a scatter is a gather) and dbias. Each is written for the memory order it likes best, and is
@@ -200,70 +200,3 @@ class SCC(torch.nn.Module):
 
     def forward(self, x):
         return self.expression(x, self.weight, self.bias)
-
-
-class DSCNet(torch.nn.Module):
-    """The twin, its shapes read from the engine's ``state``; ``channels`` (in, out) -> (O, K) serves the SCC layers."""
-
-    STRIDES = (1, 2, 2)
-
-    def __init__(self, state, channels, expression, device):
-        super().__init__()
-        width, in_channels = state["stem.conv.weight"].shape[:2]
-        stem = {"conv": torch.nn.Conv2d(in_channels, width, 3, padding=1, bias=False), "norm": NormReLU(width)}
-        self.stem = torch.nn.Sequential()
-        for name, layer in stem.items():
-            self.stem.add_module(name, layer)
-        self.blocks = torch.nn.Sequential()
-        for number, stride in enumerate(self.STRIDES):
-            weight = state[f"blocks.{number}.mix.weight"]
-            filters = weight.shape[0]
-            mix = (
-                torch.nn.Conv2d(width, filters, 1)
-                if weight.ndim == 4
-                else SCC(channels(width, filters), width, expression, device)
-            )
-            block = torch.nn.Sequential()
-            block.add_module("depthwise", torch.nn.Conv2d(width, width, 3, stride, 1, groups=width))
-            block.add_module("depthwise_norm", NormReLU(width))
-            block.add_module("mix", mix)
-            block.add_module("norm", NormReLU(filters))
-            self.blocks.append(block)
-            width = filters
-        self.head = torch.nn.Linear(width, state["head.weight"].shape[0])
-        self.load_state_dict({name: torch.as_tensor(np.asarray(value)) for name, value in state.items()})
-        self.to(device)
-
-    def forward(self, x):
-        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
-
-
-TRAINING_EXPRESSIONS = {
-    # name in the tables: (memory format, SCC expression)
-    "NCHW": (torch.contiguous_format, "banded conv NCHW"),
-    "NCHW, SCC as matmul": (torch.contiguous_format, "banded matmul NCHW"),
-    "channels_last": (torch.channels_last, "banded conv channels_last"),
-    "channels_last, SCC as linear": (torch.channels_last, "banded linear channels_last"),
-}
-
-
-def training_step(name, state, batches, channels, device, *, lr, momentum):
-    """step(): one forward, loss, backward and SGD step on the next of ``batches``; returns the loss tensor."""
-    memory_format, expression = TRAINING_EXPRESSIONS[name]
-    model = DSCNet(state, channels, expression, device).train().to(memory_format=memory_format)
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
-    ready = [
-        (tensor(images, device).contiguous(memory_format=memory_format), tensor(labels, device))
-        for images, labels in batches
-    ]
-    turn = iter(range(2**62))
-
-    def step():
-        images, labels = ready[next(turn) % len(ready)]
-        loss = F.cross_entropy(model(images), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
