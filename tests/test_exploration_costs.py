@@ -1,5 +1,6 @@
 """Costs: counts as published or counted by hand, tables that are measured once and kept, memory to the byte."""
 
+import itertools
 import json
 import math
 
@@ -33,14 +34,14 @@ def digits():
 
 
 class Counting:
-    """A clock that calls nothing and says 1 s, 2 s, 3 s ... in turn."""
+    """A clock that calls nothing and says 1 s five times, then 2 s five times, and so on."""
 
     def __init__(self):
         self.calls = 0
 
     def __call__(self, run):
         self.calls += 1
-        return float(self.calls)
+        return float(-(-self.calls // timings.LEAST_TURNS))
 
 
 def sgd(module):
@@ -128,15 +129,27 @@ def test_latency_is_the_sum_over_layers_and_equal_ones_are_measured_once(tmp_pat
     times = table(tmp_path, clock)
     turns = timings.LEAST_TURNS
     total = times.of(network(), (1, 5, 6))
-    # Medians of five turns each: first 3, the two equal ones 8, pool 13, loss 18.
+    # Five turns each: first 1, the two equal ones 2, pool 3, loss 4.
     assert clock.calls == 4 * turns and times.measured == 4
-    assert total == 3 + 8 + 8 + 13 + 18
+    assert total == 1 + 2 + 2 + 3 + 4
     assert times.of(network(), (1, 5, 6)) == total and clock.calls == 4 * turns
     # Another process reads them from disk; another image size has entries of its own.
     again = table(tmp_path, clock)
     assert again.of(network(), (1, 5, 6)) == total and again.measured == 0
     again.of(network(), (1, 5, 7))
     assert again.measured == 4 - 1  # the loss sees the same logits
+
+
+def test_a_busy_machine_is_measured_for_longer(tmp_path):
+    """Until three of the least agree: a scripted clock is disturbed in all but one of each five calls."""
+    script = itertools.cycle([9.0, 8.0, 1.0, 20.0, 30.0])
+    times = table(tmp_path, lambda run: next(script))
+    assert times.of_layer(layers_of(network(), (1, 5, 6))[1]) == 1.0
+    (record,) = timings.Store(tmp_path).records()
+    assert len(record["seconds"]["step"]) == 3 * 5
+    script = itertools.count(1.0, 5.0)
+    times = table(tmp_path / "hopeless", lambda run: next(script))
+    assert times.of_layer(layers_of(network(), (1, 5, 6))[1]) == 1.0  # given up after ATTEMPTS
 
 
 def test_what_timings_depend_on_is_in_the_key(tmp_path, monkeypatch):
@@ -166,11 +179,11 @@ def test_a_damaged_entry_is_set_aside_and_measured_again(tmp_path):
     (path,) = tmp_path.glob("*.json")
     path.write_text("{")
     with pytest.warns(UserWarning, match="damaged"):
-        assert table(tmp_path, clock).of_layer(layer) == 8
+        assert table(tmp_path, clock).of_layer(layer) == 2
     assert path.with_suffix(".damaged").exists()
     path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": {}}))
-    assert table(tmp_path, clock).of_layer(layer) == 13
-    assert table(tmp_path, clock).of_layer(layer) == 13
+    assert table(tmp_path, clock).of_layer(layer) == 3
+    assert table(tmp_path, clock).of_layer(layer) == 3
 
 
 def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path):
@@ -178,7 +191,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path):
     layer = layers_of(network(), (1, 5, 6))[1]
     times = table(tmp_path / "file" / "below", Counting())
     with pytest.warns(UserWarning, match="cannot be written"):
-        assert times.of_layer(layer) == 3
+        assert times.of_layer(layer) == 1
 
 
 def test_a_layer_that_fails_is_named(tmp_path):
@@ -219,7 +232,8 @@ def test_real_times_are_positive_and_repeat_from_disk(digits, tmp_path):
     for _ in range(2):
         layers = LayerTimes(4, sgd, seconds=0, store=store)
         found.append(Costs(("accuracy", "latency"), options, digits, layers=layers)(TINY)["latency"])
-    assert found[0] == found[1] and 0 < found[0] < 1
+    assert found[0] == found[1] and 0 < found[0] < 10
+    assert found[0] == float(f"{found[0]:.2g}")
 
 
 def test_an_account_counts_arrays_as_long_as_a_view_of_them_lives():

@@ -89,18 +89,7 @@ def counts_text(trials):
 
 def values_text(trial):
     """The objectives' values in words."""
-    return ", ".join(value_text(name, value) for name, value in trial.values.items()) or "no values"
-
-
-def value_text(name, value):
-    """A value with its unit."""
-    if name == "accuracy":
-        return f"{value:.2%}"
-    if name == "latency":
-        return f"{value * 1e3:.2f} ms"
-    if name == "memory":
-        return f"{value / 2**20:.2f} MiB"
-    return f"{value:,} {OBJECTIVES[name].unit}"
+    return ", ".join(OBJECTIVES[name].text(value) for name, value in trial.values.items()) or "no values"
 
 
 def _table(study, trials):
@@ -109,7 +98,7 @@ def _table(study, trials):
     front = {trial.number for trial in study.front()}
     rows = [("", "trial", "state", *names, "epochs", "seconds", "design", "")]
     for trial in trials:
-        values = [value_text(name, trial.values[name]) if name in trial.values else "-" for name in names]
+        values = [OBJECTIVES[name].text(trial.values[name]) if name in trial.values else "-" for name in names]
         rows.append(
             (
                 "*" if trial.number in front else "",

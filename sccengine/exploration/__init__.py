@@ -7,8 +7,21 @@ from .costs import Costs
 from .explore import explore
 from .objectives import OBJECTIVES, Objective
 from .plan import SAMPLERS, Plan
+from .report import write_report
 from .space import Space
 from .study import Study
 from .trial import Design, Trial
 
-__all__ = ["OBJECTIVES", "SAMPLERS", "Costs", "Design", "Objective", "Plan", "Space", "Study", "Trial", "explore"]
+__all__ = [
+    "OBJECTIVES",
+    "SAMPLERS",
+    "Costs",
+    "Design",
+    "Objective",
+    "Plan",
+    "Space",
+    "Study",
+    "Trial",
+    "explore",
+    "write_report",
+]

@@ -1,7 +1,8 @@
 """What a design costs, known before it is trained: exact counts, and measurements of a training step.
 
     params, macs   counted (models.summarize)
-    latency        seconds of a training step of one batch: the sum over its layers, each measured once (latency.py)
+    latency        seconds of a training step of one batch: the sum over its layers, each measured once (latency.py),
+                   to two significant digits, so that noise does not tell designs apart
     memory         bytes of all arrays that a training step of one batch has at once (step_costs.array_bytes), found by
                    taking two steps
 
@@ -61,7 +62,8 @@ class Costs:
         summary = models.summarize(model, self._image_shape)
         found = {"params": summary.params, "macs": summary.macs}
         if "latency" in self.names:
-            found["latency"] = self._layers.of(model, self._image_shape, self._options["label_smoothing"])
+            seconds = self._layers.of(model, self._image_shape, self._options["label_smoothing"])
+            found["latency"] = float(f"{seconds:.1e}")
         if "memory" in self.names:
             found["memory"] = array_bytes(config, self.device, self._batch())
         return {name: found[name] for name in self.names}

@@ -3,8 +3,9 @@
 Networks of one design space share most of their layers, so a table of layers is small where a list of networks is not.
 An entry of it is a step of one layer as it stands in the network: forward, backward to its parameters and, where the
 network needs it, its input, and the optimizer's update of its parameters. The loss is an entry, too. The latency of a
-network is the sum of its entries' medians; what a step does beside its layers (reading the batch, adding gradients up
-where a graph branches) is left out.
+network is the sum of its entries' least times, those that nothing else on the machine disturbed; what a step does
+beside its layers (reading the batch, adding gradients up where a graph branches) is left out.
+benchmarks/layer_sums.py shows how far that is from whole steps.
 
 Entries are kept as the timings of kernels are (timings.py), in the same cache folder. Their key is made of the layer
 with all its settings, its inputs, batch size, dtype and optimizer, the variants of kernels that are chosen for it, the
@@ -30,7 +31,9 @@ from sccengine.models.mode import evaluation_mode
 from sccengine.tuning_keys import device_key, versions
 from sccengine.windows import ChannelWindows
 
-SECONDS = 0.12  # for the timings of one layer
+# For the timings of one layer, again and again up to so many times, until the AGREEING least ones agree.
+SECONDS, ATTEMPTS = 0.15, 8
+AGREEING, WITHIN = 3, 0.1
 _STEP = "step"  # the one name in an entry's seconds
 _PURPOSES = ("forward", "backward_input", "backward_weight")
 
@@ -102,7 +105,7 @@ class LayerTimes:
         self.measured = 0  # entries that were not in the table before
 
     def of(self, model, image_shape, label_smoothing=0.0):
-        """Seconds of a training step of `model`, which is moved to the device and whose state is changed."""
+        """Seconds of a training step of `model`, which is moved to the device, and whose state may change."""
         layers = layers_of(model.to(self.device), image_shape)
         logits = layers[-1].output_shape
         labels = Tensor(np.arange(self.batch_size) % logits[0], device=self.device)
@@ -110,14 +113,14 @@ class LayerTimes:
         return math.fsum(map(self.of_layer, layers))
 
     def of_layer(self, layer):
-        """Seconds of a training step of a Layer: the median of what is in the table, measured if it is not."""
+        """Seconds of a training step of a Layer: the least in the table, where it is put if it is not there."""
         key = self._key(layer)
         name = json.dumps(key, sort_keys=True)
         if name not in self._known:
             record = self._store.load(key)
             if record is None or _STEP not in record["seconds"]:
                 record = self._measure(key, layer)
-            self._known[name] = timings.median(record["seconds"][_STEP])
+            self._known[name] = min(record["seconds"][_STEP])
         return self._known[name]
 
     def _key(self, layer):
@@ -148,15 +151,21 @@ class LayerTimes:
         return {purpose: tuning.choose("scc", purpose, windows, rows, precision) for purpose in _PURPOSES}
 
     def _measure(self, key, layer):
+        times = []
         with timings.current(self.device):
             clock = self._clock or timings.clock_for(self.device)
-            seconds, failed = timings.measure({_STEP: self._step(layer)}, clock, self._seconds)
-        if failed:
-            raise RuntimeError(f"latency: a step of {key['layer']} failed: {failed[_STEP]}")
+            step = self._step(layer)
+            for _ in range(ATTEMPTS):
+                seconds, failed = timings.measure({_STEP: step}, clock, self._seconds)
+                if failed:
+                    raise RuntimeError(f"latency: a step of {key['layer']} failed: {failed[_STEP]}")
+                times = sorted(times + seconds[_STEP])
+                if times[AGREEING - 1] <= (1 + WITHIN) * times[0]:
+                    break
         record = {
             "key": key,
             "rule": _STEP,
-            "seconds": seconds,
+            "seconds": {_STEP: times},
             "failed": {},
             "operations": max(1, 6 * self.batch_size * _macs(layer)),
             "date": time.strftime("%Y-%m-%d %H:%M:%S"),

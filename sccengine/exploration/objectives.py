@@ -7,12 +7,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Objective:
-    """`direction` is "maximize" or "minimize"; `unit` and `label` are for people."""
+    """`direction` is "maximize" or "minimize"; `unit` is that of values, `shown_unit` that of `shown` and `text`."""
 
     name: str
     direction: str
     unit: str
     label: str
+
+    @property
+    def shown_unit(self):
+        """The unit in which people read it."""
+        return _SHOWN.get(self.unit, (self.unit, 1))[0]
+
+    def shown(self, value):
+        """A value as a number of `shown_unit`."""
+        return value * _SHOWN.get(self.unit, (self.unit, 1))[1]
+
+    def text(self, value):
+        """A value with its unit: "97.21%", "3.07 ms", "4,746 parameters"."""
+        if self.unit in _SHOWN:
+            return f"{self.shown(value):.2f}{'' if self.unit == 'fraction' else ' '}{self.shown_unit}"
+        return f"{value:,} {self.unit}"
+
+
+_SHOWN = {"fraction": ("%", 100), "seconds": ("ms", 1e3), "bytes": ("MiB", 2**-20)}
 
 
 OBJECTIVES = {

@@ -40,8 +40,8 @@ def draw_tradeoff(rows, title=""):
         axes.set_xscale("log")
         values = [row[quantity] for row in rows]
         axes.set_xlim(min(values) / 1.35, max(values) * 1.35)
-        axes.set_xticks(_ticks(min(values) / 1.35, max(values) * 1.35))
-        axes.xaxis.set_major_formatter(FuncFormatter(_short))
+        axes.set_xticks(ticks(min(values) / 1.35, max(values) * 1.35))
+        axes.xaxis.set_major_formatter(FuncFormatter(short))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.minorticks_off()
         crowded = any(_apart(rows, index, quantity) != 1 for index in range(len(rows)))
@@ -96,13 +96,13 @@ def _apart(rows, index, quantity):
     return 1 + 0.04 * (same.index(index) - (len(same) - 1) / 2)
 
 
-def _ticks(low, high):
+def ticks(low, high):
     """1, 2 and 5 times powers of ten within the bounds."""
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     return [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
 
 
-def _short(value, _=None):
+def short(value, _=None):
     """20000 as 20k, 1500000 as 1.5M."""
     for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor:

@@ -1,0 +1,289 @@
+"""report.html and its pictures: what an exploration found, to be read in any browser and sent to anybody.
+
+    report.html      one file: style sheet and charts inside, nothing loaded, no script
+    pareto.png, importance.png, curves.png   the same charts for papers; left out where there is nothing to draw
+
+Made anew from the records each time, during an exploration too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from html import escape
+from pathlib import Path
+
+from sccengine.training.files import remove_if_there, write_atomically
+from sccengine.training.machine import describe_machine, versions
+
+from .digest import Digest
+from .report_charts import curves_chart, tradeoff_chart, volume_chart
+from .report_style import STYLE
+from .trial import OVER
+
+_MARKS = {
+    "front": ("on the front", '<circle class="mark front" cx="9" cy="9" r="6"/>'),
+    "finished": ("finished", '<circle class="mark finished" cx="9" cy="9" r="5"/>'),
+    "stopped": ("stopped early", '<path class="mark stopped" d="M4 4l10 10m0 -10l-10 10"/>'),
+}
+
+
+def write_report(out, plan, trials):
+    """Write report.html and the pictures into the folder `out`, and return the path of the page.
+
+    plan     the Plan of the study
+    trials   its Trials, over or not, of which there may be none
+
+    Raises OSError that names the file.
+    """
+    from sccengine.training.plots import save_figure
+
+    from .report_plots import draw_curves, draw_fronts, draw_importances
+
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    digest = Digest(plan, tuple(trials))
+    title = title_of(plan)
+    for name, draw in (("pareto", draw_fronts), ("importance", draw_importances), ("curves", draw_curves)):
+        figure = draw(digest, title)
+        if figure is None:
+            remove_if_there(out / f"{name}.png")
+        else:
+            save_figure(figure, out / f"{name}.png")
+    write_atomically(out / "report.html", page(digest))
+    return out / "report.html"
+
+
+def title_of(plan):
+    """ "dscnet on digits"."""
+    return f"{', '.join(plan.space.models)} on {plan.options['dataset']}"
+
+
+def page(digest):
+    """The text of report.html."""
+    title = escape(f"Exploration of {title_of(digest.plan)}")
+    sections = (_overview, _fronts, _best, _importance, _progress, _trials, _provenance)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
+        + "\n".join(filter(None, (section(digest) for section in sections)))
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _overview(digest):
+    plan, space, counts = digest.plan, digest.plan.space, digest.counts
+    over = sum(trial.over for trial in digest.trials)
+    planned = "all designs" if plan.trials is None else f"{plan.trials} to be trained"
+    states = [state for state in (*OVER, "running", "waiting") if counts[state] or state == "finished"]
+    tiles = {
+        "designs in the space": f"{space.size:,}",
+        **{state: f"{counts[state]}" for state in states},
+        "on the front": f"{len(digest.front)}",
+        "training time": _duration(digest.seconds),
+    }
+    if digest.front:
+        tiles["best accuracy"] = digest.objectives[0].text(digest.front[0].values["accuracy"])
+    saved = digest.saved
+    if sum(saved.values()):
+        tiles["time saved, about"] = _duration(sum(saved.values()))
+    choices = {
+        "models": space.models,
+        "schemes": space.schemes,
+        "widths": space.widths,
+        "groups (cg)": space.groups,
+        "overlaps (co)": space.overlaps,
+    }
+    rows = [(name, ", ".join(map(str, values))) for name, values in choices.items()]
+    rows.append(("groups and overlap", "for each layer by itself" if space.per_layer else "one for the whole network"))
+    rows.append(("objectives", ", ".join(f"{one.name} ({one.label}, {one.direction}d)" for one in digest.objectives)))
+    rows.append(("search", f"{plan.sampler}, {planned}, {plan.epochs} epochs each, seed {plan.seed}"))
+    limited = [one for one in digest.costs if one.name in plan.limits]
+    if limited:
+        rows.append(("limits", ", ".join(f"{one.name} at most {one.text(plan.limits[one.name])}" for one in limited)))
+    parts = [
+        f'<p class="faint">{over} of {len(digest.trials)} trials are over; '
+        f"{escape(time.strftime('%Y-%m-%d %H:%M:%S %z'))}.</p>",
+        '<dl class="tiles">',
+        *(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in tiles.items()),
+        "</dl>",
+        _facts(rows),
+    ]
+    if counts["stopped"]:
+        parts.append(
+            f"<p>Stopping trials that could no longer reach the front saved about {_duration(saved['stopped'])} of "
+            "training, at their own pace.</p>"
+        )
+    if counts["rejected"]:
+        parts.append(
+            f"<p>Rejecting designs for their costs, before any training, saved about {_duration(saved['rejected'])}, "
+            "at the mean time of a finished trial.</p>"
+        )
+    return "\n".join(parts)
+
+
+def _fronts(digest):
+    if not digest.front:
+        return "<h2>Pareto fronts</h2>\n<p>No trial has finished yet, so there is no front.</p>"
+    figures = []
+    for cost in digest.costs:
+        count = len(digest.front_against(cost))
+        caption = f"Accuracy and {escape(cost.name)}: {count} {'design' if count == 1 else 'designs'} on the front"
+        figures.append(f"<figure>{tradeoff_chart(digest, cost)}<figcaption>{caption}.</figcaption></figure>")
+    return (
+        "<h2>Pareto fronts</h2>\n<p>On a front no design is at least as good in both and better in one. "
+        "Accuracies are spread by the logarithm of the errors; numbers are those of trials, and stopped ones stand at "
+        "the accuracy they had, or at the lower edge.</p>\n"
+        + _key(digest)
+        + f'\n<div class="charts">{"".join(figures)}</div>'
+    )
+
+
+def _best(digest):
+    if not digest.front:
+        return ""
+    heads = ["trial", *(one.name for one in digest.objectives), "design"]
+    rows = [[str(trial.number), *_cells(digest, trial), escape(trial.design.name)] for trial in digest.front]
+    commands = [
+        f"<h3>Trial {trial.number}: {escape(trial.design.name)}</h3>\n"
+        f"<pre>{_unbroken(escape(digest.plan.command(trial.design, trial.seed)))}</pre>"
+        for trial in digest.front
+    ]
+    count = len(digest.objectives)
+    return (
+        f"<h2>Best designs</h2>\n<p>The front of all {count} objectives, the most accurate first.</p>\n"
+        + _table(heads, rows, figures=range(1, 1 + count), words=(1 + count,))
+        + "\n<h2>Train them again</h2>\n<p>With the same versions on the same kind of device these give the same "
+        "weights, to the bit.</p>\n" + "\n".join(commands)
+    )
+
+
+def _importance(digest):
+    parts = []
+    for objective in digest.objectives:
+        rows = []
+        for one in digest.importances(objective):
+            means = ", ".join(f"{level}: {_brief(objective, mean)}" for level, _, mean in one.levels)
+            share = 0 if one.share is None else 100 * one.share
+            bar = f'<i style="width:{share:.1f}%"></i>'
+            text = "too few trials" if one.share is None else f"{share:.0f}%"
+            rows.append([escape(one.setting), text, bar, escape(means)])
+        if rows:
+            mean = "mean" if objective.name == "accuracy" else "geometric mean"
+            heads = ("setting", "share", "", f"{mean} by value")
+            parts.append(f"<h3>{escape(objective.label)}</h3>\n" + _table(heads, rows, (1,), (3,), bars=(2,)))
+    if not parts:
+        return ""
+    return (
+        "<h2>What matters</h2>\n<p>The share of the variance that a setting explains by itself, corrected for chance "
+        "(epsilon squared of a one-way analysis of variance; logarithms of costs). Settings that matter only together "
+        "have small shares, and where the search tried some combinations more often than others, a setting is credited "
+        "with what often came along with it.</p>\n" + "\n".join(parts)
+    )
+
+
+def _progress(digest):
+    figures = []
+    if chart := volume_chart(digest):
+        figures.append(
+            f"<figure>{chart}<figcaption>Hypervolume: the part that the trials so far dominate of the box between the "
+            "worst (a tenth of the range worse still) and the best values found in this study.</figcaption></figure>"
+        )
+    if chart := curves_chart(digest):
+        figures.append(
+            f"<figure>{chart}<figcaption>Test accuracy by epoch; a cross ends stopped trials.</figcaption></figure>"
+        )
+    if not figures:
+        return ""
+    return f'<h2>How it went</h2>\n{_key(digest)}\n<div class="charts">{"".join(figures)}</div>'
+
+
+def _trials(digest):
+    if not digest.trials:
+        return ""
+    heads = ["trial", "state", *(one.name for one in digest.objectives), "epochs", "seconds", "design", "why"]
+    rows = [
+        [
+            str(trial.number),
+            escape(trial.state),
+            *_cells(digest, trial),
+            str(trial.epochs),
+            f"{trial.seconds:.1f}",
+            escape(trial.design.name),
+            escape(trial.error or trial.reason or ""),
+        ]
+        for trial in digest.trials
+    ]
+    last = 4 + len(digest.objectives)
+    table = _table(heads, rows, figures=range(2, last), words=(last, last + 1))
+    failed = [trial for trial in digest.trials if trial.state == "failed"]
+    warning = (
+        f"<p>{len(failed)} failed; the first with: {escape(failed[0].error or 'no message')}</p>\n" if failed else ""
+    )
+    return f"<h2>All trials</h2>\n{warning}<details><summary>{len(rows)} trials</summary>\n{table}\n</details>"
+
+
+def _provenance(digest):
+    machine = describe_machine()
+    workers = sorted({trial.worker for trial in digest.trials if trial.worker})
+    rows = [
+        ("machine of this report", f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions().items())),
+        ("workers", ", ".join(workers) or "none yet"),
+    ]
+    settings = escape(json.dumps(digest.plan.as_dict(), indent=2))
+    details = f"<details><summary>All settings</summary>\n<pre>{settings}</pre>\n</details>"
+    return f"<h2>Provenance</h2>\n{_facts(rows)}\n{details}"
+
+
+def _unbroken(command):
+    """A command line whose lines break between options, not behind their hyphens."""
+    return re.sub(r"--\S+", lambda option: f"<span>{option[0]}</span>", command)
+
+
+def _facts(rows):
+    """A list of (name, text)."""
+    items = (f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows)
+    return f'<dl class="facts">{"".join(items)}</dl>'
+
+
+def _table(heads, rows, figures=(), words=(), bars=()):
+    """A table of cells that are HTML already; `figures` are columns of numbers, `words` of text that may wrap."""
+    kinds = {i: kind for kind, several in (("figure", figures), ("words", words), ("bar", bars)) for i in several}
+
+    def attribute(i):
+        return f' class="{kinds[i]}"' if i in kinds else ""
+
+    head = "".join(f'<th scope="col"{attribute(i)}>{text}</th>' for i, text in enumerate(heads))
+    body = "\n".join(
+        f"<tr>{''.join(f'<td{attribute(i)}>{cell}</td>' for i, cell in enumerate(row))}</tr>" for row in rows
+    )
+    return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+
+
+def _key(digest):
+    """What the marks in the charts mean, those that occur."""
+    shown = [mark for kind, mark in _MARKS.items() if kind == "front" or digest.counts[kind]]
+    items = (f'<li><svg viewBox="0 0 18 18" aria-hidden="true">{mark}</svg>{text}</li>' for text, mark in shown)
+    return f'<ul class="key">{"".join(items)}</ul>'
+
+
+def _cells(digest, trial):
+    """The values of the objectives, as in a table whose head names them; a dash for one that is missing."""
+    return [_brief(one, trial.values[one.name]) if one.name in trial.values else "-" for one in digest.objectives]
+
+
+def _brief(objective, value):
+    """A value without the words of its unit: "97.21%", "3.07 ms", "4,746"."""
+    if objective.unit == objective.shown_unit:
+        return f"{value:,.0f}"
+    return objective.text(value)
+
+
+def _duration(seconds):
+    """ "38 s", "12 min", "3.4 h"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
