@@ -1,16 +1,14 @@
-"""Which of a design's settings explain how its values differ: the share of variance that each explains by itself.
+"""Which of a design's settings explain how its values differ: the share of variance that each accounts for.
 
-For every setting that took several values, trials are grouped by its value, and (one-way analysis of variance)
+The model is additive: a value is a mean plus an effect of each setting's value, fitted to all settings at once, so that
+a search that tries some combinations more often than others does not credit one setting with the effect of another.
+Effects are held small (ridge regression) as much as makes the model best at foretelling trials left out of the fit, one
+at a time. What it then explains of those, a fraction R of the variance, is divided in proportion to the covariances of
+effects and values (Pratt, 1987; negative ones count as 0). So shares add up to R, and a setting that does nothing, or
+too few trials to tell, come to little or nothing. Costs are compared by their logarithms, as a factor is what counts.
 
-    share = (between - (k - 1) * within / (n - k)) / total          but at least 0
-
-with the sums of squares between and within the k groups of n trials: Kelley's epsilon squared, which unlike the plain
-between / total is 0 in the mean for a setting that does nothing, however many values it took. Costs are compared by
-their logarithms, as a factor is what counts.
-
-What it cannot see: settings that matter only together have small shares, and where a search tries some combinations
-more often than others, as all but grid and random do, a setting is credited with what often came along with it. With
-fewer than LEAST trials, or another value of the setting in each of them, there is nothing to say.
+What it cannot see: settings that matter only together; what is missing from a sum of 1 is that, and chance. Settings
+that always changed together share what either did. With fewer than LEAST trials there is nothing to say.
 """
 
 from __future__ import annotations
@@ -18,9 +16,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from sccengine.models import mixing_layers
 
 LEAST = 4
+_PENALTIES = np.logspace(-6, 3, 37)
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,11 @@ def importances(trials, objective, stem="cifar"):
             continue
         settings = settings_of(trial.design, stem if layers else None)
         rows.append((settings, value if objective.name == "accuracy" else math.log(value)))
-    found = []
-    for name in dict.fromkeys(name for settings, _ in rows for name in settings):
-        groups = {}
-        for settings, value in rows:
-            if name in settings:
-                groups.setdefault(settings[name], []).append(value)
-        if len(groups) > 1:
-            found.append(Importance(name, _share(list(groups.values())), _levels(groups, objective)))
+    names = dict.fromkeys(name for settings, _ in rows for name in settings)
+    groups = {name: _grouped(name, rows) for name in names}
+    groups = {name: levels for name, levels in groups.items() if len(levels) > 1}
+    shares = _shares(list(groups), rows)
+    found = [Importance(name, shares[name], _means(levels, objective)) for name, levels in groups.items()]
     return sorted(found, key=lambda one: -1 if one.share is None else -one.share)
 
 
@@ -79,24 +77,54 @@ def settings_of(design, stem=None):
     return settings
 
 
-def _share(groups):
-    """Epsilon squared of lists of values."""
-    values = [value for group in groups for value in group]
-    n, k = len(values), len(groups)
-    if n < LEAST or n <= k:
-        return None
-    mean = math.fsum(values) / n
-    total = math.fsum((value - mean) ** 2 for value in values)
-    if total <= 1e-12 * max(mean * mean, 1e-12) * n:
-        return None
-    within = 0.0
-    for group in groups:
-        middle = math.fsum(group) / len(group)
-        within += math.fsum((value - middle) ** 2 for value in group)
-    return max(0.0, (total - within - (k - 1) * within / (n - k)) / total)
+def _grouped(name, rows):
+    """Value of a setting -> values of the objective."""
+    groups = {}
+    for settings, value in rows:
+        if name in settings:
+            groups.setdefault(settings[name], []).append(value)
+    return groups
 
 
-def _levels(groups, objective):
+def _shares(names, rows):
+    """Setting -> share of the variance, or None."""
+    y = np.array([value for _, value in rows])
+    if len(y) < LEAST or not names or np.ptp(y) <= 1e-9 * max(abs(y).max(), 1e-9):
+        return dict.fromkeys(names)
+    y -= y.mean()
+    columns, owners = [], []
+    for name in names:
+        for level in dict.fromkeys(settings[name] for settings, _ in rows if name in settings):
+            columns.append([settings.get(name) == level for settings, _ in rows])
+            owners.append(name)
+    x = np.array(columns, float).T
+    x -= x.mean(axis=0)
+    effects, explained = _ridge(x, y)
+    covariances = {name: 0.0 for name in names}
+    for name, column, effect in zip(owners, x.T, effects):
+        covariances[name] += effect * (column @ y)
+    covariances = {name: max(value, 0.0) for name, value in covariances.items()}
+    total = sum(covariances.values())
+    return {name: float(explained * value / total) if total else 0.0 for name, value in covariances.items()}
+
+
+def _ridge(x, y):
+    """(effects, R) with the penalty that foretells values left out best; R is 0 where their mean does no worse."""
+    u, singular, vt = np.linalg.svd(x, full_matrices=False)
+    count = len(y)
+    left_out = {}
+    for penalty in _PENALTIES:
+        shrink = singular**2 / (singular**2 + penalty)
+        residuals = y - u @ (shrink * (u.T @ y))
+        leverage = (u**2) @ shrink + 1 / count
+        left_out[penalty] = float(np.sum((residuals / np.maximum(1 - leverage, 1e-9)) ** 2))
+    penalty = min(left_out, key=left_out.get)
+    without = float(np.sum((y / (1 - 1 / count)) ** 2))
+    effects = vt.T @ (singular / (singular**2 + penalty) * (u.T @ y))
+    return effects, max(0.0, 1 - left_out[penalty] / without)
+
+
+def _means(groups, objective):
     means = {level: math.fsum(values) / len(values) for level, values in groups.items()}
     if objective.name != "accuracy":
         means = {level: math.exp(mean) for level, mean in means.items()}

@@ -4,8 +4,9 @@ Networks of one design space share most of their layers, so a table of layers is
 An entry of it is a step of one layer as it stands in the network: forward, backward to its parameters and, where the
 network needs it, its input, and the optimizer's update of its parameters. The loss is an entry, too. The latency of a
 network is the sum of its entries' least times, those that nothing else on the machine disturbed; what a step does
-beside its layers (reading the batch, adding gradients up where a graph branches) is left out.
-benchmarks/layer_sums.py shows how far that is from whole steps.
+beside its layers (reading the batch, adding gradients up where a graph branches) is left out, and what it does once for
+all of them (walking the graph, calling the optimizer) counts once a layer. benchmarks/layer_sums.py shows how far that
+is from whole steps. A machine that is busy with something else while entries are measured makes them too large.
 
 Entries are kept as the timings of kernels are (timings.py), in the same cache folder. Their key is made of the layer
 with all its settings, its inputs, batch size, dtype and optimizer, the variants of kernels that are chosen for it, the

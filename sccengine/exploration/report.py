@@ -9,7 +9,6 @@ Made anew from the records each time, during an exploration too.
 from __future__ import annotations
 
 import json
-import re
 import time
 from html import escape
 from pathlib import Path
@@ -19,6 +18,7 @@ from sccengine.training.machine import describe_machine, versions
 
 from .digest import Digest
 from .report_charts import curves_chart, tradeoff_chart, volume_chart
+from .report_html import duration, facts, table, unbroken
 from .report_style import STYLE
 from .trial import OVER
 
@@ -56,7 +56,7 @@ def write_report(out, plan, trials):
 
 
 def title_of(plan):
-    """ "dscnet on digits"."""
+    """What was explored in a few words: dscnet on digits."""
     return f"{', '.join(plan.space.models)} on {plan.options['dataset']}"
 
 
@@ -82,13 +82,13 @@ def _overview(digest):
         "designs in the space": f"{space.size:,}",
         **{state: f"{counts[state]}" for state in states},
         "on the front": f"{len(digest.front)}",
-        "training time": _duration(digest.seconds),
+        "training time": duration(digest.seconds),
     }
     if digest.front:
         tiles["best accuracy"] = digest.objectives[0].text(digest.front[0].values["accuracy"])
     saved = digest.saved
     if sum(saved.values()):
-        tiles["time saved, about"] = _duration(sum(saved.values()))
+        tiles["time saved, about"] = duration(sum(saved.values()))
     choices = {
         "models": space.models,
         "schemes": space.schemes,
@@ -109,16 +109,16 @@ def _overview(digest):
         '<dl class="tiles">',
         *(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in tiles.items()),
         "</dl>",
-        _facts(rows),
+        facts(rows),
     ]
     if counts["stopped"]:
         parts.append(
-            f"<p>Stopping trials that could no longer reach the front saved about {_duration(saved['stopped'])} of "
+            f"<p>Stopping trials that could no longer reach the front saved about {duration(saved['stopped'])} of "
             "training, at their own pace.</p>"
         )
     if counts["rejected"]:
         parts.append(
-            f"<p>Rejecting designs for their costs, before any training, saved about {_duration(saved['rejected'])}, "
+            f"<p>Rejecting designs for their costs, before any training, saved about {duration(saved['rejected'])}, "
             "at the mean time of a finished trial.</p>"
         )
     return "\n".join(parts)
@@ -148,13 +148,13 @@ def _best(digest):
     rows = [[str(trial.number), *_cells(digest, trial), escape(trial.design.name)] for trial in digest.front]
     commands = [
         f"<h3>Trial {trial.number}: {escape(trial.design.name)}</h3>\n"
-        f"<pre>{_unbroken(escape(digest.plan.command(trial.design, trial.seed)))}</pre>"
+        f"<pre>{unbroken(escape(digest.plan.command(trial.design, trial.seed)))}</pre>"
         for trial in digest.front
     ]
     count = len(digest.objectives)
     return (
         f"<h2>Best designs</h2>\n<p>The front of all {count} objectives, the most accurate first.</p>\n"
-        + _table(heads, rows, figures=range(1, 1 + count), words=(1 + count,))
+        + table(heads, rows, figures=range(1, 1 + count), words=(1 + count,))
         + "\n<h2>Train them again</h2>\n<p>With the same versions on the same kind of device these give the same "
         "weights, to the bit.</p>\n" + "\n".join(commands)
     )
@@ -173,14 +173,14 @@ def _importance(digest):
         if rows:
             mean = "mean" if objective.name == "accuracy" else "geometric mean"
             heads = ("setting", "share", "", f"{mean} by value")
-            parts.append(f"<h3>{escape(objective.label)}</h3>\n" + _table(heads, rows, (1,), (3,), bars=(2,)))
+            parts.append(f"<h3>{escape(objective.label)}</h3>\n" + table(heads, rows, (1,), (3,), bars=(2,)))
     if not parts:
         return ""
     return (
-        "<h2>What matters</h2>\n<p>The share of the variance that a setting explains by itself, corrected for chance "
-        "(epsilon squared of a one-way analysis of variance; logarithms of costs). Settings that matter only together "
-        "have small shares, and where the search tried some combinations more often than others, a setting is credited "
-        "with what often came along with it.</p>\n" + "\n".join(parts)
+        "<h2>What matters</h2>\n<p>The share of the variance that each setting accounts for, by an additive model of "
+        "all settings, as far as it foretells trials that were left out of its fit (logarithms of costs). What is "
+        "missing from 100% is chance, and settings that matter only together. Means by value are plain ones: other "
+        "settings may have differed, too.</p>\n" + "\n".join(parts)
     )
 
 
@@ -217,12 +217,10 @@ def _trials(digest):
         for trial in digest.trials
     ]
     last = 4 + len(digest.objectives)
-    table = _table(heads, rows, figures=range(2, last), words=(last, last + 1))
-    failed = [trial for trial in digest.trials if trial.state == "failed"]
-    warning = (
-        f"<p>{len(failed)} failed; the first with: {escape(failed[0].error or 'no message')}</p>\n" if failed else ""
-    )
-    return f"<h2>All trials</h2>\n{warning}<details><summary>{len(rows)} trials</summary>\n{table}\n</details>"
+    listed = table(heads, rows, figures=range(2, last), words=(last, last + 1))
+    failed = [trial.error or "no message" for trial in digest.trials if trial.state == "failed"]
+    warning = f"<p>{len(failed)} failed; the first with: {escape(failed[0])}</p>\n" if failed else ""
+    return f"<h2>All trials</h2>\n{warning}<details><summary>{len(rows)} trials</summary>\n{listed}\n</details>"
 
 
 def _provenance(digest):
@@ -235,32 +233,7 @@ def _provenance(digest):
     ]
     settings = escape(json.dumps(digest.plan.as_dict(), indent=2))
     details = f"<details><summary>All settings</summary>\n<pre>{settings}</pre>\n</details>"
-    return f"<h2>Provenance</h2>\n{_facts(rows)}\n{details}"
-
-
-def _unbroken(command):
-    """A command line whose lines break between options, not behind their hyphens."""
-    return re.sub(r"--\S+", lambda option: f"<span>{option[0]}</span>", command)
-
-
-def _facts(rows):
-    """A list of (name, text)."""
-    items = (f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows)
-    return f'<dl class="facts">{"".join(items)}</dl>'
-
-
-def _table(heads, rows, figures=(), words=(), bars=()):
-    """A table of cells that are HTML already; `figures` are columns of numbers, `words` of text that may wrap."""
-    kinds = {i: kind for kind, several in (("figure", figures), ("words", words), ("bar", bars)) for i in several}
-
-    def attribute(i):
-        return f' class="{kinds[i]}"' if i in kinds else ""
-
-    head = "".join(f'<th scope="col"{attribute(i)}>{text}</th>' for i, text in enumerate(heads))
-    body = "\n".join(
-        f"<tr>{''.join(f'<td{attribute(i)}>{cell}</td>' for i, cell in enumerate(row))}</tr>" for row in rows
-    )
-    return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    return f"<h2>Provenance</h2>\n{facts(rows)}\n{details}"
 
 
 def _key(digest):
@@ -280,10 +253,3 @@ def _brief(objective, value):
     if objective.unit == objective.shown_unit:
         return f"{value:,.0f}"
     return objective.text(value)
-
-
-def _duration(seconds):
-    """ "38 s", "12 min", "3.4 h"."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -71,7 +71,7 @@ def draw_importances(digest, title=""):
     axes.set_yticks(range(len(settings)), settings)
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
-    axes.set_xlabel("variance that the setting explains by itself (%)")
+    axes.set_xlabel("share of the variance (%)")
     tidy(axes)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color="#d9d9d9", lw=0.7)
