@@ -7,8 +7,8 @@ from html import escape
 
 
 def unbroken(command):
-    """A command line whose lines break between options, not behind their hyphens."""
-    return re.sub(r"--\S+", lambda option: f"<span>{option[0]}</span>", command)
+    """A command line whose lines break before options only, not behind their hyphens."""
+    return re.sub(r"--\S+( (?!--)\S{1,40}(?!\S))?", lambda option: f"<span>{option[0]}</span>", command)
 
 
 def facts(rows):
