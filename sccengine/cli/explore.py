@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from click.core import ParameterSource
 from sccengine import backend
 from sccengine.exploration import OBJECTIVES, SAMPLERS, Plan, Space, Study
 from sccengine.exploration.plan import DEFAULT_EPOCHS
+from sccengine.exploration.postgres import without_password
 from sccengine.exploration.search import choose_sampler, import_optuna
 from sccengine.models import MODELS, SCHEMES, STEMS
 from sccengine.training import TrainingInterrupted
@@ -152,7 +154,13 @@ _search_options = together(
 
 _place_options = together(
     click.option("--out", type=Folder(), help="The study's folder.  [default: runs/explore-DATE or -STUDY]"),
-    click.option("--storage", metavar="URL", help="A postgresql:// URL: workers on many machines share the study."),
+    click.option(
+        "--storage",
+        metavar="URL",
+        envvar="SCCENGINE_STORAGE",
+        show_envvar=True,
+        help="A postgresql:// URL: workers on many machines share the study.",
+    ),
     click.option("--study", "name", metavar="NAME", help="Its name there.  [default: the folder's]"),
 )
 
@@ -165,7 +173,13 @@ _work_options = together(
 
 _folder = click.argument("out", required=False, metavar="[DIR]", type=Folder())
 _database = together(
-    click.option("--storage", metavar="URL", help="The study's database, if it is in one."),
+    click.option(
+        "--storage",
+        metavar="URL",
+        envvar="SCCENGINE_STORAGE",
+        show_envvar=True,
+        help="The study's database, if it is in one.",
+    ),
     click.option("--study", "name", metavar="NAME", help="Its name there."),
 )
 
@@ -221,15 +235,14 @@ def explore(ctx, out, storage, name, data_dir, seconds, workers, device, dry_run
         return
     study.begin(plan)
     ticker = Ticker(study)
-    again = f"sccengine explore --out {out}" + (f" --storage {storage}" if storage else "")
-    with Team(workers - 1, again, data_dir, device, seconds) as team:
+    with Team(workers - 1, out, storage, study.name, data_dir, device, seconds) as team:
         try:
             study.run(seconds=seconds, on_trial=_silent if quiet else ticker, data_dir=data_dir, device=device)
             team.wait()
         except KeyboardInterrupt as stop:
             team.interrupt()
             reason = stop if isinstance(stop, TrainingInterrupted) else "interrupted; everything is saved"
-            click.echo(f"sccengine: {reason}: {again}", err=True)
+            click.echo(f"sccengine: {reason}: {_again(out, storage, study)}", err=True)
             ctx.exit(130)
     if not quiet:
         ticker()
@@ -283,6 +296,14 @@ def dashboard(out, storage, name, host, port):
         serve(study, host, port, lambda url: click.echo(f"{url} shows {study.store}; Ctrl-C ends it"))
     except OSError as error:
         raise RuntimeError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
+
+
+def _again(out, storage, study):
+    """The command that goes on."""
+    words = ["sccengine", "explore", "--out", str(out)]
+    if storage is not None:
+        words += ["--storage", without_password(storage), "--study", study.name]
+    return shlex.join(words)
 
 
 def _existing(out, storage, name):

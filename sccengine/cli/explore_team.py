@@ -11,15 +11,19 @@ from sccengine import backend
 
 
 class Team:
-    """A context manager: `count` processes that work on the study which the command `again` goes on with.
+    """A context manager: `count` processes that work on the study in `out`, or called `name` in `storage`.
 
     They and this process share the kernels' threads, which is what makes several small trainings faster than one after
     another. On leaving, none of them is left.
     """
 
-    def __init__(self, count, again, data_dir, device, seconds):
-        words = again.split()[1:]
-        self._command = [sys.executable, "-m", "sccengine", *words, "--quiet", "--device", device]
+    def __init__(self, count, out, storage, name, data_dir, device, seconds):
+        self._command = [sys.executable, "-m", "sccengine", "explore", "--out", str(out), "--quiet", "--device", device]
+        self._environment = dict(os.environ)
+        if storage is not None:
+            # Not among the words of the command, which everyone on the machine can read: it may hold a password.
+            self._environment["SCCENGINE_STORAGE"] = storage
+            self._command += ["--study", name]
         if data_dir is not None:
             self._command += ["--data-dir", str(data_dir)]
         if seconds is not None:
@@ -31,9 +35,11 @@ class Team:
         if self._count:
             threads = max(1, backend.num_threads() // (self._count + 1))
             backend.set_num_threads(threads)
-            environment = {**os.environ, "NUMBA_NUM_THREADS": str(threads)}
+            environment = {**self._environment, "NUMBA_NUM_THREADS": str(threads)}
             for _ in range(self._count):
-                self._processes.append(subprocess.Popen(self._command, env=environment))
+                # In a session of their own: Ctrl-C reaches this process alone, which asks them to end.
+                process = subprocess.Popen(self._command, env=environment, start_new_session=True)
+                self._processes.append(process)
         return self
 
     def wait(self):
@@ -42,7 +48,7 @@ class Team:
             process.wait()
 
     def interrupt(self):
-        """Ask all to save what they have and end, as Ctrl-C does (which a terminal sends to them, too)."""
+        """Ask all to save what they have and end, and wait until they have."""
         for process in self._processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)

@@ -43,8 +43,8 @@ def explore(
     on_trial        called with a Trial whenever one changes: begun, an epoch done, ended
     recipe          dataset="digits", batch_size=32 ...: options of ``sccengine train``
 
-    Called again with the same arguments it goes on with what was cut off; in several processes at once they share the
-    trials. Raises RunDirectoryError where `out` holds another exploration.
+    Called again with the same arguments, or more trials, it goes on with what is there; in several processes at once
+    they share the trials. Raises RunDirectoryError where `out` holds another exploration.
 
         found = explore(Space(per_layer=True), "runs/mine", trials=20, on_trial=print)
         for trial in found.front():
@@ -55,10 +55,15 @@ def explore(
     space = Space() if space is None else space
     options = {**RECIPE, **recipe}
     choose_rates(options)
+    if out is None:
+        out = Path("runs") / (f"explore-{study}" if study else time.strftime("explore-%Y%m%d-%H%M%S"))
+    found = Study(out, storage, study)
+    if sampler == "auto":
+        sampler = found.plan.sampler if found.exists() else choose_sampler(space, trials)
     plan = Plan(
         space=space,
         objectives=objectives,
-        sampler=choose_sampler(space, trials) if sampler == "auto" else sampler,
+        sampler=sampler,
         trials=trials,
         options=options,
         epochs=epochs,
@@ -67,9 +72,6 @@ def explore(
         ceiling=ceiling,
         early=early,
     )
-    if out is None:
-        out = Path("runs") / (f"explore-{study}" if study else time.strftime("explore-%Y%m%d-%H%M%S"))
-    found = Study(out, storage, study)
     found.begin(plan)
     found.run(seconds=seconds, on_trial=on_trial, data_dir=data_dir, device=device)
     return found

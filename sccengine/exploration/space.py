@@ -41,7 +41,7 @@ class Space:
     schemes: tuple[str, ...] = ("dw+scc",)
     widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     groups: tuple[int, ...] = (1, 2, 4, 8)
-    overlaps: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
+    overlaps: tuple[float, ...] = (0.0, 0.25, 0.5)
     per_layer: bool = False
     stem: str = "cifar"
 

@@ -11,7 +11,6 @@ With a database (postgres.py) plan and records are there, and DIR/settings.json 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from sccengine import data
@@ -80,10 +79,6 @@ class Study:
         if self.storage is not None:
             self._write_pointer()
         self._plan = plan
-
-    def extend(self, trials):
-        """Plan for `trials` trials in all."""
-        self.begin(replace(self.plan, trials=trials))
 
     def trials(self):
         """All trials in order, as they are recorded now."""
