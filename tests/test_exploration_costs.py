@@ -166,10 +166,14 @@ def test_what_timings_depend_on_is_in_the_key(tmp_path, monkeypatch):
     first = table(tmp_path, clock)
     first.of_layer(layer._replace(need_gradient=(False,)))
     assert first.measured == 1
+    monkeypatch.setattr("sccengine.exploration.latency.tuning.choose", lambda *problem: "channel_stack")
+    tuned = table(tmp_path, clock)
+    tuned.of_layer(layer)
+    assert tuned.measured == 1
     monkeypatch.setattr("sccengine.exploration.latency.device_key", lambda device: {"name": "another"})
     second = table(tmp_path, clock)
     second.of_layer(layer)
-    assert second.measured == 1 and len(timings.Store(tmp_path).records()) == 5
+    assert second.measured == 1 and len(timings.Store(tmp_path).records()) == 6
 
 
 def test_a_damaged_entry_is_set_aside_and_measured_again(tmp_path):
@@ -219,10 +223,11 @@ def test_a_measured_step_steps(tmp_path):
     assert all((a != b).any() for a, b in zip(weights[1:], weights[2:]))
 
 
-def test_the_simulator_has_no_latency(monkeypatch):
+@pytest.mark.parametrize("cost", ["latency", "memory"])
+def test_the_simulator_says_nothing_of_a_device(cost, digits, monkeypatch):
     monkeypatch.setattr(backend, "resolve_device", lambda device: "simulator")
-    with pytest.raises(RuntimeError, match="simulator"):
-        LayerTimes(4, sgd, "simulator")
+    with pytest.raises(RuntimeError, match=f"{cost} cannot be measured on device 'simulator'"):
+        Costs(("accuracy", cost), OPTIONS, digits, "simulator")
 
 
 def test_real_times_are_positive_and_repeat_from_disk(digits, tmp_path):

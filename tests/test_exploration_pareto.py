@@ -7,7 +7,7 @@ import random
 import pytest
 
 from sccengine.exploration import OBJECTIVES, Design, Trial
-from sccengine.exploration.pareto import dominates, front, front_of, hypervolume, reference_point
+from sccengine.exploration.pareto import dominates, front, front_of, hypervolume, hypervolumes, reference_point
 
 DOWN, UP = "minimize", "maximize"
 
@@ -77,6 +77,16 @@ def test_points_behind_the_reference_add_nothing():
     assert hypervolume([(1, 9), (7, 1), (8, 8)], (8, 8), (DOWN, DOWN)) == 7
     assert hypervolume([], (8, 8), (DOWN, DOWN)) == 0
     assert hypervolume([(8, 1)], (8, 8), (DOWN, DOWN)) == 0
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 4])
+def test_hypervolumes_are_those_of_the_first_points(dimensions):
+    directions = [DOWN if i % 2 else UP for i in range(dimensions)]
+    reference = [5.5 if i % 2 else 1.5 for i in range(dimensions)]
+    for seed in range(5):
+        points = [*points_of(seed, 12, dimensions), (None,) * dimensions, *points_of(seed + 50, 3, dimensions)]
+        each = [hypervolume(points[: count + 1], reference, directions) for count in range(len(points))]
+        assert hypervolumes(points, reference, directions) == pytest.approx(each)
 
 
 def test_a_better_point_never_lowers_the_hypervolume():

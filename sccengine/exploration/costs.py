@@ -30,8 +30,8 @@ class Costs:
     device      on which latency and memory are measured
     layers      a LayerTimes instead of the one in the cache folder
 
-    Raises RuntimeError for latency on the simulator; the call raises ValueError or TypeError for a design that is no
-    network, or is too large for the images.
+    Raises RuntimeError for latency or memory on the simulator; the call raises ValueError or TypeError for a design
+    that is no network, or is too large for the images.
     """
 
     def __init__(self, objectives, options, train_set, device="cpu", layers=None):
@@ -45,6 +45,8 @@ class Costs:
         self._layers = layers
         if "latency" in self.names and layers is None:
             self._layers = LayerTimes(self._batch_size, self._optimizer, self.device)
+        if "memory" in self.names and self.device == "simulator":
+            raise RuntimeError("memory cannot be measured on device 'simulator', whose arrays are not a GPU's")
         self._known = {}
 
     def __call__(self, design):

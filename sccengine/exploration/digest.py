@@ -9,7 +9,7 @@ from functools import cached_property
 
 from .importance import importances
 from .objectives import OBJECTIVES
-from .pareto import front_of, hypervolume, reference_point
+from .pareto import front_of, hypervolume, hypervolumes, reference_point
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,8 @@ class Digest:
             for values, direction in zip(zip(*whole), directions)
         ]
         box = hypervolume([ideal], reference, directions)
-        return [
-            (trial.number, hypervolume(points[: count + 1], reference, directions) / box)
-            for count, trial in enumerate(self.finished)
-        ]
+        volumes = hypervolumes(points, reference, directions)
+        return [(trial.number, volume / box) for trial, volume in zip(self.finished, volumes)]
 
     def importances(self, objective):
         """importance.importances of an objective."""

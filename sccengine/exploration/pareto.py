@@ -44,11 +44,20 @@ def hypervolume(points, reference, directions):
     After While, Bradstreet and Barone, A Fast Way of Calculating Exact Hypervolumes (2012): each point's own share is
     its box less what of it the points after it dominate, a problem of the same kind with fewer points.
     """
-    *points, reference = _lowered([*points, reference], directions)
-    if reference is None:
-        raise ValueError("the reference point of a hypervolume must be finite in every objective")
-    inside = {point for point in points if point is not None and all(x < r for x, r in zip(point, reference))}
-    return _volume(sorted(_undominated(inside)), reference)
+    points, reference = _before_reference(points, reference, directions)
+    return _volume(_undominated({point for point in points if point is not None}), reference)
+
+
+def hypervolumes(points, reference, directions):
+    """The hypervolumes of the first point, of the first two, and so on: cheaper than one by one."""
+    points, reference = _before_reference(points, reference, directions)
+    volumes, kept, volume = [], [], 0.0
+    for point in points:
+        if point is not None and not any(other == point or _beats(other, point) for other in kept):
+            volume += _share(point, kept, reference)
+            kept = [other for other in kept if not _beats(point, other)] + [point]
+        volumes.append(volume)
+    return volumes
 
 
 def reference_point(points, directions, margin=0.1):
@@ -85,6 +94,15 @@ def _lowered(points, directions):
     return lowered
 
 
+def _before_reference(points, reference, directions):
+    """The lowered points, None for those that are not better than the reference everywhere, and the reference."""
+    *points, reference = _lowered([*points, reference], directions)
+    if reference is None:
+        raise ValueError("the reference point of a hypervolume must be finite in every objective")
+    inside = (point is not None and all(x < r for x, r in zip(point, reference)) for point in points)
+    return [point if within else None for point, within in zip(points, inside)], reference
+
+
 def _beats(a, b):
     return a != b and all(x <= y for x, y in zip(a, b))
 
@@ -107,9 +125,10 @@ def _volume(points, reference):
     if len(reference) == 2:
         ceilings = [reference[1], *(point[1] for point in points)]
         return math.fsum((reference[0] - x) * (above - y) for (x, y), above in zip(points, ceilings))
-    shares = []
-    for position, point in enumerate(points):
-        box = math.prod(r - x for x, r in zip(point, reference))
-        covered = {tuple(map(max, point, other)) for other in points[position + 1 :]}
-        shares.append(box - _volume(_undominated(covered), reference))
-    return math.fsum(shares)
+    return math.fsum(_share(point, points[position + 1 :], reference) for position, point in enumerate(points))
+
+
+def _share(point, others, reference):
+    """The volume that a point dominates and none of the others does."""
+    box = math.prod(r - x for x, r in zip(point, reference))
+    return box - _volume(_undominated({tuple(map(max, point, other)) for other in others}), reference)
