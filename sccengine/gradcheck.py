@@ -43,7 +43,7 @@ def assert_close(name, got, want, tolerance):
     """Raise AssertionError, naming the worst element, unless ``got`` matches ``want`` within a tolerance.
 
     ``tolerance`` is a key of TOLERANCES (such as a dtype's name) or a Tolerance. Shapes must be equal; a NaN or an
-    infinity in either is a difference.
+    infinity in either is a difference. Returns the largest difference as a share of what is allowed.
     """
     tolerance = tolerance if isinstance(tolerance, Tolerance) else TOLERANCES[str(tolerance)]
     got = np.asarray(got, dtype=np.float64)
@@ -51,7 +51,7 @@ def assert_close(name, got, want, tolerance):
     if got.shape != want.shape:
         raise AssertionError(f"{name}: shape {got.shape}, expected {want.shape}")
     if not got.size:
-        return
+        return 0.0
     bound = tolerance.relative * np.abs(want).max() + tolerance.absolute
     error = np.abs(got - want)
     if not (error <= bound).all():
@@ -61,6 +61,7 @@ def assert_close(name, got, want, tolerance):
             f"{name}: {float(got[worst])} at {worst}, expected {float(want[worst])} "
             f"(difference {error[worst]:.3g}, allowed {bound:.3g})"
         )
+    return float(error.max() / bound) if bound else 0.0
 
 
 def check_gradients(fn, inputs, *, seed=0, tolerance="gradcheck"):
@@ -68,7 +69,8 @@ def check_gradients(fn, inputs, *, seed=0, tolerance="gradcheck"):
 
     ``fn`` takes Tensors and returns one Tensor; ``inputs`` are float64 arrays or Tensors, and every one of them is
     checked: element by element where it has up to 256 elements, else along eight random directions. The output is
-    contracted with one random gradient. ``fn`` must be deterministic.
+    contracted with one random gradient. ``fn`` must be deterministic. Returns the largest difference as a share of what
+    the tolerance allows.
 
     Raises TypeError for inputs that are not float64 (in lower precision the differences are noise), and
     AssertionError naming the input and the element where a gradient is wrong.
@@ -94,6 +96,7 @@ def check_gradients(fn, inputs, *, seed=0, tolerance="gradcheck"):
 
         return (evaluate(_STEP) - evaluate(-_STEP)) / (2 * _STEP)
 
+    largest = 0.0
     for position, (tensor, value) in enumerate(zip(tensors, values)):
         if tensor.grad is None:
             raise AssertionError(f"input {position} got no gradient")
@@ -108,4 +111,5 @@ def check_gradients(fn, inputs, *, seed=0, tolerance="gradcheck"):
             directions = generator.standard_normal((_DIRECTIONS, *value.shape)) / np.sqrt(value.size)
             numeric = np.array([directional(position, d) for d in directions])
             analytic = np.array([(analytic * d).sum() for d in directions])
-        assert_close(f"gradient of input {position}", analytic, numeric, tolerance)
+        largest = max(largest, assert_close(f"gradient of input {position}", analytic, numeric, tolerance))
+    return largest

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sccengine.certify import Layer
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -50,6 +52,7 @@ class Case:
     expected      inputs -> dict of float64 arrays; the oracle
     headline      the mode of timing that ratios are made of
     checked       (candidate, inputs) -> dict of arrays for the check; one call of run() unless given
+    layer         the certify.Layer whose certificate's hash the row carries, None for none
     last_call     (inputs, dict of arrays) -> None or what is wrong, for the last timed call; the oracle unless given
     """
 
@@ -62,6 +65,7 @@ class Case:
     headline: str = "warm"
     checked: Callable = field(default=lambda candidate, inputs: candidate.read(candidate.prepare(inputs)()))
     last_call: Callable | None = None
+    layer: Layer | None = None
 
     @property
     def name(self):

@@ -28,6 +28,7 @@ from sccengine.bench.case import difference
 from sccengine.bench.ceilings import Ceilings
 from sccengine.bench.rows import kept, quantiles
 from sccengine.bench.timers import CpuTimer, CudaTimer
+from sccengine.certify import known_layer
 
 _LEAST_SAMPLES = 3
 _CALLS_A_TURN = 5
@@ -88,6 +89,8 @@ class Session:
     def measure(self, benchmark, case):
         """Check and time one case of the benchmark of that name; its row."""
         row = measure(case, self.options, self.ceilings, self.timer)
+        if case.layer is not None:
+            row["certificate"] = known_layer(case.layer, self.options.device)
         return {"benchmark": f"bench_{benchmark}", **self.common, **row}
 
 

@@ -16,6 +16,7 @@ from sccengine import backend, nn, reference
 from sccengine.bench import operators
 from sccengine.bench.case import Benchmark, Candidate, Case, Work
 from sccengine.bench.selection import KERNELS
+from sccengine.certify import Layer
 from sccengine.windows import ChannelWindows
 
 SHAPES = [(16, 64, 64, 32), (16, 128, 128, 16), (32, 256, 256, 8), (32, 512, 512, 4)]  # N, C, O, H = W
@@ -33,6 +34,7 @@ def case(axes, device):
         _work(axes, windows),
         operators.drawing(shapes),
         lambda inputs: _expected(axes, inputs),
+        layer=Layer.scc(c, o, axes["cg"], axes["co"]),
     )
 
 

@@ -27,6 +27,7 @@ VERBS = {
     "convert": "A trained dw+pw run made a dw+scc one, without training it anew.",
     "tune": "Finds the fastest kernels for a model on this machine, and remembers them.",
     "explore": "Search designs for the best accuracy at each cost; report and dashboard.",
+    "certify": "Proofs about the kernels of a layer, a model or a run, with a hash.",
     "replay": "Any step of a recorded run again, to the bit: batch, loss, gradients, updates.",
     "diff": "The first step and tensor at which two runs part.",
     "compare": "Train the schemes side by side: parameters, MACs, accuracy, time, memory.",

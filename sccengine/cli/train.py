@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from sccengine.certify import certify_model, problems
 from sccengine.models import setting_text
 from sccengine.training import RunDirectoryError, TrainingInterrupted
 from sccengine.training.job import build_trainer, choose_rates
@@ -40,11 +41,29 @@ _checkpoint_options = together(
 @seed_option
 @device_option
 @_checkpoint_options
+@click.option(
+    "--certify",
+    "certified",
+    is_flag=True,
+    help="Certify the model's kernels first, unless that was done before; refuse to train where they fail.",
+)
 @click.option("--dry-run", is_flag=True, help="Check data, model and one batch; train and write nothing.")
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 @click.pass_context
 def train(
-    ctx, out, resume, data_dir, device, epochs, checkpoint_steps, checkpoint_seconds, keep, dry_run, quiet, **options
+    ctx,
+    out,
+    resume,
+    data_dir,
+    device,
+    epochs,
+    checkpoint_steps,
+    checkpoint_seconds,
+    keep,
+    certified,
+    dry_run,
+    quiet,
+    **options,
 ):
     """Train a model and leave a run directory: weights, metrics, curves, confusion matrix, checkpoints.
 
@@ -102,6 +121,8 @@ def train(
             checkpoint_seconds=checkpoint_seconds,
             progress="quiet" if quiet else "auto",
         )
+    if certified:
+        _certify(trainer)
     if not quiet:
         click.echo(_headline(trainer, out))
     if dry_run:
@@ -129,6 +150,15 @@ def _refuse_contradictions(ctx, given, options, saved, directory):
                 f"leave the option out, or start a new run in another folder",
                 ctx,
             )
+
+
+def _certify(trainer):
+    """Put the hash of the model's certificate into the run's config; RuntimeError where its kernels fail."""
+    environment = trainer.config["environment"]
+    certificate = certify_model(trainer.model, trainer.config["model"], environment["device"])
+    if found := problems(certificate):
+        raise RuntimeError(f"the kernels do not hold what certificates ask of them, nothing was trained: {found[0]}")
+    environment["certificate"] = certificate["sha256"]
 
 
 def _headline(trainer, out):

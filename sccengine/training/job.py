@@ -8,7 +8,7 @@ config["data"]      what the data set turned out to be: image_shape, class_names
 
 from __future__ import annotations
 
-from sccengine import backend, data, models, optim
+from sccengine import backend, certify, data, models, optim
 from sccengine.data import transforms
 
 from .trainer import Trainer
@@ -80,7 +80,11 @@ def build_trainer(options, epochs, data_dir=None, device=None, **settings):
     model = build_model(config)
     device = backend.resolve_device(device)
     model.to(device)
-    config["environment"] = {"device": device, "data_dir": data_dir and str(data_dir)}
+    config["environment"] = {
+        "device": device,
+        "data_dir": data_dir and str(data_dir),
+        "certificate": certify.known(certify.layers_of(model), device, config["model"]),
+    }
     train_loader = build_train_loader(config, train_set, device)
     test_loader = build_test_loader(config, test_set, device)
     return Trainer(

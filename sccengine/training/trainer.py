@@ -312,6 +312,7 @@ class Trainer:
             "loader": self.train_loader.state_dict(),
             "random": backend.random_state(),
             "tuning": tuning.state(device_of(self.model)),
+            "certificate": self.config.get("environment", {}).get("certificate"),
             "sums": self._sums,
             "history": self.history.rows,
             "best": self.best,
