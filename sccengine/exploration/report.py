@@ -154,7 +154,7 @@ def _best(digest):
     count = len(digest.objectives)
     return (
         f"<h2>Best designs</h2>\n<p>The front of all {count} objectives, the most accurate first.</p>\n"
-        + table(heads, rows, figures=range(1, 1 + count), words=(1 + count,))
+        + table(heads, rows, figures=range(1, 1 + count), names=(1 + count,))
         + "\n<h2>Train them again</h2>\n<p>With the same versions on the same kind of device these give the same "
         "weights, to the bit.</p>\n" + "\n".join(commands)
     )
@@ -165,15 +165,17 @@ def _importance(digest):
     for objective in digest.objectives:
         rows = []
         for one in digest.importances(objective):
-            means = ", ".join(f"{level}: {_brief(objective, mean)}" for level, _, mean in one.levels)
+            means = (f"{level}: {_brief(objective, mean)}" for level, _, mean in one.levels)
+            means = escape(", ".join(mean.replace(" ", "\N{NO-BREAK SPACE}") for mean in means))
             share = 0 if one.share is None else 100 * one.share
-            bar = f'<i style="width:{share:.1f}%"></i>'
             text = "too few trials" if one.share is None else f"{share:.0f}%"
-            rows.append([escape(one.setting), text, bar, escape(means)])
+            rows.append([escape(one.setting), text, f'<i style="width:{share:.1f}%"></i>', means])
         if rows:
             mean = "mean" if objective.name == "accuracy" else "geometric mean"
             heads = ("setting", "share", "", f"{mean} by value")
-            parts.append(f"<h3>{escape(objective.label)}</h3>\n" + table(heads, rows, (1,), (3,), bars=(2,)))
+            parts.append(
+                f"<h3>{escape(objective.label)}</h3>\n" + table(heads, rows, figures=(1,), bars=(2,), words=(3,))
+            )
     if not parts:
         return ""
     return (
@@ -217,7 +219,7 @@ def _trials(digest):
         for trial in digest.trials
     ]
     last = 4 + len(digest.objectives)
-    listed = table(heads, rows, figures=range(2, last), words=(last, last + 1))
+    listed = table(heads, rows, figures=range(2, last), names=(last,), words=(last + 1,))
     failed = [trial.error or "no message" for trial in digest.trials if trial.state == "failed"]
     warning = f"<p>{len(failed)} failed; the first with: {escape(failed[0])}</p>\n" if failed else ""
     return f"<h2>All trials</h2>\n{warning}<details><summary>{len(rows)} trials</summary>\n{listed}\n</details>"

@@ -17,9 +17,13 @@ def facts(rows):
     return f'<dl class="facts">{"".join(items)}</dl>'
 
 
-def table(heads, rows, figures=(), words=(), bars=()):
-    """A table of cells that are HTML already; `figures` are columns of numbers, `words` of text that may wrap."""
-    kinds = {i: kind for kind, several in (("figure", figures), ("words", words), ("bar", bars)) for i in several}
+def table(heads, rows, *, figures=(), words=(), names=(), bars=()):
+    """A table of cells that are HTML already, which a narrow screen scrolls sideways.
+
+    Columns by number: `figures` of numbers, `words` of text that may wrap, `names` of text that may not, `bars`.
+    """
+    columns = {"figure": figures, "words": words, "name": names, "bar": bars}
+    kinds = {i: kind for kind, several in columns.items() for i in several}
 
     def attribute(i):
         return f' class="{kinds[i]}"' if i in kinds else ""

@@ -46,6 +46,8 @@ table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabu
 th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--faint); font-weight: 600; white-space: nowrap; }
 td.figure, th.figure { text-align: right; white-space: nowrap; }
+th.words { white-space: normal; }
+td.name { white-space: nowrap; }
 td.words { min-width: 9rem; max-width: 40rem; overflow-wrap: anywhere; }
 .facts { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; font-size: .92rem; margin: .6rem 0; }
 .facts dt, .facts dd { margin: 0; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); }
