@@ -168,7 +168,7 @@ def _importance(digest):
             means = (f"{level}: {_brief(objective, mean)}" for level, _, mean in one.levels)
             means = escape(", ".join(mean.replace(" ", "\N{NO-BREAK SPACE}") for mean in means))
             share = 0 if one.share is None else 100 * one.share
-            text = "too few trials" if one.share is None else f"{share:.0f}%"
+            text = "unknown" if one.share is None else f"{share:.0f}%"
             rows.append([escape(one.setting), text, f'<i style="width:{share:.1f}%"></i>', means])
         if rows:
             mean = "mean" if objective.name == "accuracy" else "geometric mean"
