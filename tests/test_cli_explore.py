@@ -127,6 +127,27 @@ def test_a_database_that_is_not_there(capsys, tmp_path):
     assert "cannot reach postgresql://me@localhost:1/lab" in error and "secret" not in error
 
 
+def test_killed_in_the_middle_of_a_trial_it_goes_on_to_the_same_weights(tmp_path):
+    arguments = [*SPACE, "--sampler", "random", "--epochs", "8", "--trials", "2", "--quiet"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sccengine", "explore", "--out", str(tmp_path / "cut"), *arguments]
+    )
+    metrics = tmp_path / "cut" / "trials" / "0001" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") >= 2):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert [trial.state for trial in Study(tmp_path / "cut").trials()] == ["finished", "running"]
+    for name in ("cut", "whole"):
+        assert run(["explore", "--out", str(tmp_path / name), *arguments]) == 0
+    cut, whole = (Study(tmp_path / name) for name in ("cut", "whole"))
+    assert [trial.curve for trial in cut.trials()] == [trial.curve for trial in whole.trials()]
+    for trial in whole.trials():
+        weights = [study.folder(trial) / "last.safetensors" for study in (cut, whole)]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
 def test_ctrl_c_in_a_team_leaves_waiting_trials_and_says_how_to_go_on(tmp_path):
     out = tmp_path / "a b"
     command = [sys.executable, "-m", "sccengine", "explore", "--out", str(out), *SPACE, "--epochs", "3000"]

@@ -59,8 +59,9 @@ def kill_two_of_four(study, where=()):
                 """The number of the trial in whose middle the process is, or None."""
                 for trial in study.trials():
                     if trial.state == "running" and trial.worker.split("-")[-2] == str(process.pid):
-                        kept = study.folder(trial) / "epochs.json"
-                        if kept.exists() and 1 <= kept.read_text().count("0.03") < EPOCHS - 3:
+                        kept, begun = study.folder(trial) / "epochs.json", study.folder(trial) / "begun"
+                        mine = begun.exists() and f"{process.pid} " in begun.read_text()
+                        if mine and kept.exists() and 1 <= len(json.loads(kept.read_text())["seconds"]) < EPOCHS - 3:
                             return trial.number
                 return None
 
@@ -152,6 +153,17 @@ def test_a_lost_connection_is_made_anew(tmp_path, database):
 
     study.run(train=cut_off, cost=cost)
     assert [trial.state for trial in study.trials()] == ["finished"]
+
+
+@pytest.mark.parametrize("kind", ["journal", "postgres"])
+def test_of_two_that_begin_a_study_the_first_decides(tmp_path, kind, request):
+    where = () if kind == "journal" else (request.getfixturevalue("database"), "twice")
+    first, second = Study(tmp_path, *where), Study(tmp_path, *where)
+    first.begin(PLAN)
+    assert not second.store.begin(replace(PLAN, trials=3).as_dict(), None)
+    assert second.plan == PLAN
+    second.begin(replace(PLAN, trials=3))
+    assert Study(tmp_path, *where).plan.trials == 3
 
 
 def test_an_interrupted_trial_waits_and_is_taken_up_first(tmp_path):

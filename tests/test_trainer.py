@@ -139,6 +139,22 @@ def test_early_stopping(tmp_path):
     assert len(again.fit(50, resume=True)) == len(history)
 
 
+def test_whoever_watches_may_end_a_run(tmp_path):
+    seen = []
+
+    def watch(history):
+        seen.append(len(history))
+        return len(history) == 3
+
+    run = trainer(tmp_path)
+    assert len(run.fit(5, watch=watch)) == 3 and seen == [1, 2, 3] and run.finished == "watch"
+    again = trainer(tmp_path)
+    assert len(again.fit(5, resume=True)) == 3
+    assert (tmp_path / "curves.png").exists()
+    seen.clear()
+    assert len(trainer().fit(2, watch=watch)) == 2 and seen == [1]
+
+
 def test_without_a_test_set():
     run = trainer(test=False)
     row = run.fit(1)[-1]

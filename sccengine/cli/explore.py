@@ -278,6 +278,7 @@ def report(out, storage, name):
     from sccengine.exploration.report import write_report
 
     study = _existing(out, storage, name)
+    study.out.mkdir(parents=True, exist_ok=True)
     write_report(study.out, study.plan, study.trials())
     click.echo(f"{study.out / 'report.html'}")
 

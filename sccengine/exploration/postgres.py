@@ -66,16 +66,16 @@ class PostgresStore:
         row = self._retried(lambda: self._one("SELECT plan FROM sccengine_studies WHERE name = %s", self.study))
         return row and row[0]
 
-    def begin(self, plan):
-        """Keep the plan (plain values) of a new study, or a changed one."""
-
-        def write():
-            self._connection.execute(
-                "INSERT INTO sccengine_studies VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET plan = excluded.plan",
-                (self.study, self._jsonb(plan)),
-            )
-
-        self._retried(write)
+    def begin(self, plan, saved):
+        """Whether `plan` (plain values) was put in the place of `saved` (None: of nothing): not if that is no longer
+        there, because another process was first."""
+        if saved is None:
+            query = "INSERT INTO sccengine_studies VALUES (%s, %s) ON CONFLICT DO NOTHING"
+            values = self.study, self._jsonb(plan)
+        else:
+            query = "UPDATE sccengine_studies SET plan = %s WHERE name = %s AND plan = %s"
+            values = self._jsonb(plan), self.study, self._jsonb(saved)
+        return self._retried(lambda: self._connection.execute(query, values).rowcount) == 1
 
     def trials(self):
         """All trials as they are recorded now, in order."""

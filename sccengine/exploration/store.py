@@ -68,14 +68,18 @@ class FileStore:
         except ValueError as error:
             raise RunDirectoryError(f"{self.settings}: cannot be read ({error})") from error
 
-    def begin(self, plan):
-        """Keep the plan (plain values) of a new study, or a changed one; the first of several processes wins."""
+    def begin(self, plan, saved):
+        """Whether `plan` (plain values) was put in the place of `saved` (None: of nothing): not if that is no longer
+        there, because another process was first."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunDirectoryError(f"cannot make the folder {self.path}: {error.strerror}") from error
         with self._locked():
+            if self.read_plan() != saved:
+                return False
             write_json(self.settings, plan)
+        return True
 
     def trials(self):
         """All trials as they are recorded now, in order."""

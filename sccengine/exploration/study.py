@@ -68,14 +68,13 @@ class Study:
 
         Raises RunDirectoryError naming both values of the first setting that differs.
         """
-        saved = self.store.read_plan()
         values = plan.as_dict()
-        if saved is not None:
-            settled = {name: value for name, value in values.items() if name not in _MAY_CHANGE}
-            there = {name: value for name, value in saved.items() if name not in _MAY_CHANGE}
-            refuse_differences(settled, there, self.store)
-        if values != saved:
-            self.store.begin(values)
+        while (saved := self.store.read_plan()) != values:
+            if saved is not None:
+                settled = {name: value for name, value in values.items() if name not in _MAY_CHANGE}
+                there = {name: value for name, value in saved.items() if name not in _MAY_CHANGE}
+                refuse_differences(settled, there, self.store)
+            self.store.begin(values, saved)
         if self.storage is not None:
             self._write_pointer()
         self._plan = plan
