@@ -111,7 +111,7 @@ add.forward(a, a, y)
 
 DIGEST = """
 import hashlib, numpy as np
-from sccengine.kernels.cpu import batch_norm, clip_grad_norm, cross_entropy, depthwise, dropout, rows
+from sccengine.kernels.cpu import batch_norm, clip_grad_norm, conv2d, cross_entropy, depthwise, dropout, rows
 random = np.random.default_rng(0)
 x = random.standard_normal((9, 12, 12, 64)).astype(np.float32)
 flat = x.reshape(9, -1)
@@ -134,6 +134,13 @@ flat_y, flat_dx, mean = y.reshape(9, -1), dx.reshape(9, -1), np.empty((2, 9), np
 batch_norm.forward_training(flat, *row[:2], flat, flat_y, mean, row[2], *row[3:5], None, 0.1, 1e-5, True)
 digest.update(mean.tobytes())
 batch_norm.backward_training(flat, flat, flat_y, *row[:2], mean, row[2], flat_dx, None, *row[4:], 1e-5, True)
+note()
+filters = random.standard_normal((20, 9, 3, 3)).astype(np.float32)
+wide = np.empty((20, 12, 12, 64), np.float32)
+conv2d.forward(x, filters, None, wide, (1, 1), (1, 1), 1)
+conv2d.backward_input(wide, filters, dx, (1, 1), (1, 1), 1)
+conv2d.backward_weight(wide, x, filters, (1, 1), (1, 1), 1)
+digest.update(filters.tobytes())
 note()
 rows.sum_rows(flat, row[0])
 dropout.apply(x.reshape(-1), y.reshape(-1), 0.3, np.array([2**63 + 5], np.uint64))

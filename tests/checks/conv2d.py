@@ -15,6 +15,11 @@ CASES = [
     {"shape": (1, 2, 6, 5), "filters": 2, "kernel": (3, 3), "stride": 3, "padding": 3, "bias": True, "small": True},
     {"shape": (8, 16, 16, 16), "filters": 24, "kernel": (3, 3), "padding": 1, "bias": True},
     {"shape": (3, 12, 33, 17), "filters": 10, "kernel": (5, 5), "groups": 2, "stride": 2, "padding": 2, "bias": False},
+    # More panel rows than are multiplied at a time; rows of y that end within a vector; phases that no tap meets.
+    {"shape": (5, 20, 7, 9), "filters": 9, "kernel": (3, 3), "padding": 1, "bias": True},
+    {"shape": (1, 3, 19, 23), "filters": 10, "kernel": (7, 7), "stride": 2, "padding": 3, "bias": True},
+    {"shape": (17, 4, 9, 8), "filters": 17, "kernel": (1, 3), "stride": (3, 2), "padding": (0, 1), "bias": True},
+    {"shape": (70, 2, 3, 5), "filters": 1, "kernel": (2, 2), "padding": 2, "bias": False},
     {"shape": (16, 6, 32, 32), "filters": 9, "kernel": (3, 3), "padding": 1, "bias": True},
 ]
 

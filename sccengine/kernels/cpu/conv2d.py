@@ -1,117 +1,323 @@
-"""Dense and grouped k x k convolution on the CPU: unfold a few output rows, then contract over channel windows.
+"""Dense and grouped k x k convolution on the CPU: the contraction's microkernels on panels packed from the image.
 
-Unfolding writes the pixels under each of the C * kh * kw taps as rows of columns (im2col), so that a convolution is
-the contraction of the 1x1 family with C * kh * kw channels, dense or grouped. It is done for one band of output rows
-at a time, small enough for the cache; the whole unfolded image is never stored, and backward unfolds again.
+    y[f, i, j, n] = bias[f] + sum_(c, a, b) weight[f, c, a, b] * x[c, i * sh + a - ph, j * sw + b - pw, n]
 
-Layouts: x (C, H, W, N), weight (O, C/G, kh, kw), y (O, HO, WO, N), all with the batch last.
+The panel of a strip of columns holds, for every channel and tap, the pixels that the tap reads (conv2d_panels.py): the
+unfolded image, but only as much of it as a second-level cache holds. From there on a convolution is a product with
+C * kh * kw rows.
+
+* Forward: the panel of x, and all filters.
+* Input gradient: dx[c, i * sh + u, j * sw + v] for one phase (u, v) of the strides is a convolution of dy with the taps
+  that meet there, so the panel is one of dy; with strides of 1 there is one phase, written to dx itself.
+* Weight gradient: dot products of the rows of dy with the panel rows of x. Channels and columns are cut by the problem
+  alone; what the cuts of columns come to is added up in their order, so bits do not depend on the threads.
+
+Groups are convolutions of their own. Layouts: x (C, H, W, N), weight (O, C/G, kh, kw), y (O, HO, WO, N).
 """
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
-from sccengine.kernels.cpu import scc_tiles, scc_tiles_backward
-from sccengine.kernels.cpu.compile import parallel_jit
-from sccengine.windows import ChannelWindows
+from sccengine.kernels.cpu.compile import jit, parallel_jit
+from sccengine.kernels.cpu.conv2d_panels import cut_rows, pack_taps, pack_tile
+from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, VECTORS, dot_tile
+from sccengine.kernels.cpu.scc_panels import pack_row
+from sccengine.kernels.cpu.scc_tiles import PARALLEL_MACS, contract_panel
+from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
-# Elements of an unfolded band at most, unless a single output row has more.
-_BAND_ELEMENTS = 1 << 20
+# Elements of a panel: half of a second-level cache in float32; and blocks of columns at most.
+_PANEL_ELEMENTS = 1 << 18
+_MOST_BLOCKS = 32
+# The weight gradient: panel rows that are multiplied with all of dy at a time, columns, and cuts of the columns.
+_PANEL_ROWS = 144
+_CHUNK_VECTORS = 36
+_MOST_SEGMENTS = 8
+
+
+@jit
+def _convolve_columns(
+    begin, end, source, sizes, taps, steps, row_columns, packed, tiles, rows, bias, floor, y, columns
+):
+    """Columns begin to end of y."""
+    height, width, batch = sizes
+    lanes = VECTOR_BYTES // source.itemsize
+    depth = len(packed) // (len(tiles) * ROWS)
+    block = VECTORS * lanes
+    strip = min(max(_PANEL_ELEMENTS // (depth * block), 1), _MOST_BLOCKS) * block
+    stride = strip + lanes  # one vector more, so that rows fall on different cache lines
+    panel = np.empty(depth * stride, source.dtype)
+    cuts = np.empty((strip // row_columns + 2, 3), np.int64)
+    first = np.zeros(len(tiles), np.int64)
+    length = np.full(len(tiles), depth)
+    for column in range(begin, end, strip):
+        count = min(strip, end - column)
+        pieces = cut_rows(column, count, row_columns, cuts)
+        pack_taps(source, height, width, batch, taps, *steps, 0, depth, cuts, pieces, stride, panel)
+        contract_panel(
+            0, len(tiles), count, panel, stride, packed, tiles, first, length, rows, bias, floor, y, columns, column
+        )
 
 
 @parallel_jit
-def _unfold(x, kernel_height, kernel_width, stride_h, stride_w, padding_h, padding_w, first_row, band):
-    """band (C * kh * kw, R, WO, N) from the input under R output rows."""
-    channels, height, width, batch = x.shape
-    taps = kernel_height * kernel_width
-    for row in prange(channels * taps):
-        c, i, j = row // taps, row % taps // kernel_width, row % kernel_width
-        for a in range(band.shape[1]):
-            h = (first_row + a) * stride_h - padding_h + i
-            for b in range(band.shape[2]):
-                w = b * stride_w - padding_w + j
-                target = band[row, a, b]
-                if 0 <= h < height and 0 <= w < width:
-                    source = x[c, h, w]
-                    for n in range(batch):
-                        target[n] = source[n]
-                else:
-                    for n in range(batch):
-                        target[n] = 0
+def _convolve(
+    threads,  # 1: all runs on the calling thread
+    source,  # (S, H, W, N) flat
+    height,  # H
+    width,  # W
+    batch,  # N
+    taps,  # (T, 2): which pixel each tap reads
+    step_h,
+    step_w,
+    weight,  # flat
+    row_stride,  # of W[r, s, t] in it
+    plane_stride,
+    tap_at,  # (T,)
+    planes,  # S
+    tiles,  # (R / ROWS,): where each tile's packed weights begin
+    rows,  # (R / ROWS, ROWS) flat: the rows of each tile, or -1
+    bias,  # (R,) or empty
+    floor,
+    y,  # (R, HO, WO, N) flat
+    columns,  # HO * WO * N
+    row_columns,  # WO * N
+):
+    packed = np.empty(len(rows) * planes * len(taps), source.dtype)
+    count = (rows >= 0).sum()
+    sizes, steps = (height, width, batch), (step_h, step_w)
+    order = (row_stride, plane_stride, tap_at, planes)
+    block = VECTORS * (VECTOR_BYTES // source.itemsize)
+    blocks = (columns + block - 1) // block
+    result = (row_columns, packed, tiles, rows, bias, floor, y, columns)
+    if threads > 1:
+        for index in prange(len(tiles)):
+            tile = np.int64(index)
+            pack_tile(tile, weight, *order, min(ROWS, count - tile * ROWS), packed)
+        for index in prange(threads):
+            part = np.int64(index)
+            begin, end = part * blocks // threads * block, min((part + 1) * blocks // threads * block, columns)
+            _convolve_columns(begin, end, source, sizes, taps, steps, *result)
+    else:
+        for tile in range(len(tiles)):
+            pack_tile(tile, weight, *order, min(ROWS, count - tile * ROWS), packed)
+        _convolve_columns(np.int64(0), columns, source, sizes, taps, steps, *result)
+
+
+def _run(source, weight, strides, taps, tap_at, steps, bias, y):
+    """y (R, HO, WO, N) from source (S, H, W, N); strides: of W's rows and planes in weight; taps: (dh, dw) each."""
+    filters, _, width, batch = y.shape
+    columns = y[0].size
+    count = -(-filters // ROWS)
+    rows = np.full(count * ROWS, -1, np.int32)
+    rows[:filters] = np.arange(filters)
+    depth = len(source) * len(taps)
+    work = filters * depth * columns
+    _convolve(
+        get_num_threads() if work >= PARALLEL_MACS else 1,
+        source.reshape(-1),
+        *source.shape[1:],
+        np.array(taps, np.int64).reshape(-1, 2),
+        *steps,
+        weight.reshape(-1),
+        *strides,
+        np.array(tap_at, np.int64),
+        len(source),
+        np.arange(count) * depth * ROWS,
+        rows,
+        weight.reshape(-1)[:0] if bias is None else bias,
+        lowest(y.dtype, False),
+        y.reshape(-1),
+        columns,
+        width * batch,
+    )
+
+
+@jit
+def _segment_products(
+    begin, end, chunk, first_row, last_row, dy, columns, row_columns, source, sizes, taps, steps, filters, products
+):
+    """products (tiles, last_row - first_row, ROWS) += dot products of the rows of dy with panel rows of x."""
+    height, width, batch = sizes
+    lanes = VECTOR_BYTES // source.itemsize
+    stride = chunk + lanes
+    count_rows = last_row - first_row
+    padded = (count_rows + CHANNELS - 1) // CHANNELS * CHANNELS
+    # A dot tile reads whole ROWS of dy and whole CHANNELS of the panel: they must be there.
+    panel = np.zeros(padded * stride, source.dtype)
+    packed = np.zeros((filters + ROWS) * stride, source.dtype)
+    cuts = np.empty((chunk // row_columns + 2, 3), np.int64)
+    for column in range(begin, end, chunk):
+        count = min(chunk, end - column)
+        pieces = cut_rows(column, count, row_columns, cuts)
+        for f in range(filters):
+            pack_row(dy, f * columns + column, count, lanes, packed, f * stride)
+        pack_taps(source, height, width, batch, taps, *steps, first_row, last_row, cuts, pieces, stride, panel)
+        for f in range(0, filters, ROWS):
+            for c in range(0, padded, CHANNELS):
+                dot_tile(
+                    packed,
+                    f * stride,
+                    panel,
+                    c * stride,
+                    stride,
+                    (count + lanes - 1) // lanes,
+                    products,
+                    f * padded + c * ROWS,
+                )
+
+
+@jit
+def _weight_part(index, blocks, segments, chunk, dy, columns, row_columns, source, sizes, taps, steps, filters, sums):
+    """The products of one segment of columns with one block of panel rows, in their place in ``sums``."""
+    segment, block = index // blocks, index % blocks
+    depth = len(source) // (sizes[0] * sizes[1] * sizes[2]) * len(taps)
+    chunks = (columns + chunk - 1) // chunk
+    begin, end = segment * chunks // segments * chunk, (segment + 1) * chunks // segments * chunk
+    size = len(sums) // (segments * blocks)
+    _segment_products(
+        begin,
+        min(end, columns),
+        chunk,
+        block * _PANEL_ROWS,
+        min((block + 1) * _PANEL_ROWS, depth),
+        dy,
+        columns,
+        row_columns,
+        source,
+        sizes,
+        taps,
+        steps,
+        filters,
+        sums[index * size : (index + 1) * size],
+    )
+
+
+@jit
+def _add_segments(f, blocks, segments, depth, sums, dweight):
+    """dweight[f]: the sums of all segments in their order."""
+    size = len(sums) // (segments * blocks)
+    for row in range(depth):
+        block = row // _PANEL_ROWS
+        rows = min(_PANEL_ROWS, depth - block * _PANEL_ROWS)
+        padded = (rows + CHANNELS - 1) // CHANNELS * CHANNELS
+        at = block * size + f // ROWS * ROWS * padded + (row - block * _PANEL_ROWS) * ROWS + f % ROWS
+        total = sums[np.uint64(at)]
+        for segment in range(1, segments):
+            total += sums[np.uint64(segment * blocks * size + at)]
+        dweight[np.uint64(f * depth + row)] = total
+
+
+@jit
+def _no_sums(count, like):
+    """Zeros; made in the kernel itself, they would cost the other threads' waking."""
+    return np.zeros(count, like.dtype)
 
 
 @parallel_jit
-def _fold(band, kernel_height, kernel_width, stride_h, stride_w, padding_h, padding_w, first_row, dx):
-    """Add band (C * kh * kw, R, WO, N) to dx at the pixels that each entry was unfolded from; a channel a thread."""
-    channels, height, width, batch = dx.shape
-    taps = kernel_height * kernel_width
-    for c in prange(channels):
-        for tap in range(taps):
-            i, j = tap // kernel_width, tap % kernel_width
-            for a in range(band.shape[1]):
-                h = (first_row + a) * stride_h - padding_h + i
-                for b in range(band.shape[2]):
-                    w = b * stride_w - padding_w + j
-                    if 0 <= h < height and 0 <= w < width:
-                        target = dx[c, h, w]
-                        source = band[c * taps + tap, a, b]
-                        for n in range(batch):
-                            target[n] += source[n]
+def _correlate(
+    threads,  # 1: all runs on the calling thread
+    segments,  # of the columns,
+    chunk,  # and how many of them are packed at a time
+    dy,  # (O, HO, WO, N) flat
+    columns,  # HO * WO * N
+    row_columns,  # WO * N
+    source,  # x (C, H, W, N) flat
+    height,  # H
+    width,  # W
+    batch,  # N
+    taps,  # (T, 2)
+    step_h,
+    step_w,
+    depth,  # C * T
+    dweight,  # (O, C, T) flat
+):
+    filters = len(dweight) // depth
+    blocks = (depth + _PANEL_ROWS - 1) // _PANEL_ROWS
+    rows = min(depth, _PANEL_ROWS) + CHANNELS
+    sums = _no_sums(segments * blocks * (filters + ROWS) * rows, dy)
+    sizes, steps = (height, width, batch), (step_h, step_w)
+    if threads > 1:
+        for index in prange(segments * blocks):
+            part = np.int64(index)
+            _weight_part(
+                part, blocks, segments, chunk, dy, columns, row_columns, source, sizes, taps, steps, filters, sums
+            )
+        for index in prange(filters):
+            _add_segments(np.int64(index), blocks, segments, depth, sums, dweight)
+    else:
+        for part in range(segments * blocks):
+            _weight_part(
+                part, blocks, segments, chunk, dy, columns, row_columns, source, sizes, taps, steps, filters, sums
+            )
+        for f in range(filters):
+            _add_segments(f, blocks, segments, depth, sums, dweight)
 
 
-class _Bands:
-    """The unfolded convolution: its windows, its tap geometry, and the bands of output rows."""
-
-    def __init__(self, channels, weight_shape, y_shape, stride, padding, groups):
-        filters, _, kernel_height, kernel_width = weight_shape
-        self.unfolded = channels * kernel_height * kernel_width
-        self.windows = ChannelWindows.grouped(self.unfolded, filters, groups)
-        self.geometry = (kernel_height, kernel_width, *stride, *padding)
-        _, self.height, self.width, self.batch = y_shape
-        per_row = self.unfolded * self.width * self.batch
-        self.rows = min(max(_BAND_ELEMENTS // per_row, 1), self.height)
-
-    def __iter__(self):
-        for first in range(0, self.height, self.rows):
-            yield first, min(self.rows, self.height - first)
-
-    def empty(self, rows, dtype):
-        return np.empty((self.unfolded, rows, self.width, self.batch), dtype)
+def _taps(kernel):
+    """(a, b) of each tap, and its place in a filter."""
+    return [(a, b) for a in range(kernel[0]) for b in range(kernel[1])]
 
 
-def _flat(image_rows):
-    """(R, A, W, N) as a contiguous (R, A * W * N)."""
-    return np.ascontiguousarray(image_rows).reshape(len(image_rows), -1)
+def _group(array, group, groups):
+    """The part of the first axis that belongs to a group."""
+    size = len(array) // groups
+    return array[group * size : (group + 1) * size]
 
 
 def forward(x, weight, bias, y, stride, padding, groups):
     """y (O, HO, WO, N) from x (C, H, W, N), weight (O, C/G, kh, kw) and bias (O,) or None."""
-    bands = _Bands(len(x), weight.shape, y.shape, stride, padding, groups)
-    for first, rows in bands:
-        band = bands.empty(rows, x.dtype)
-        _unfold(x, *bands.geometry, first, band)
-        part = np.empty((len(y), rows, *y.shape[2:]), y.dtype)
-        scc_tiles.contract(_flat(band), weight.reshape(len(y), -1), bias, _flat(part), bands.windows)
-        y[:, first : first + rows] = part
+    taps = [(a - padding[0], b - padding[1]) for a, b in _taps(weight.shape[2:])]
+    strides = weight[0].size, len(taps)
+    for group in range(groups):
+        part_x, part_weight, part_y = (_group(array, group, groups) for array in (x, weight, y))
+        part_bias = None if bias is None else _group(bias, group, groups)
+        _run(part_x, part_weight, strides, taps, range(len(taps)), stride, part_bias, part_y)
 
 
 def backward_input(dy, weight, dx, stride, padding, groups):
     """dx (C, H, W, N) from dy (O, HO, WO, N)."""
-    bands = _Bands(len(dx), weight.shape, dy.shape, stride, padding, groups)
-    dx[...] = 0
-    for first, rows in bands:
-        band = bands.empty(rows, dy.dtype)
-        part = _flat(dy[:, first : first + rows])
-        scc_tiles.contract_transposed(part, weight.reshape(len(dy), -1), _flat(band), bands.windows)
-        _fold(band, *bands.geometry, first, dx)
+    kernel = weight.shape[2:]
+    strides = kernel[0] * kernel[1], weight[0].size
+    for group in range(groups):
+        part_dy, part_weight, part_dx = (_group(array, group, groups) for array in (dy, weight, dx))
+        for u in range(min(stride[0], dx.shape[1])):
+            for v in range(min(stride[1], dx.shape[2])):
+                phase = part_dx[:, u :: stride[0], v :: stride[1]]
+                met = [
+                    ((u + padding[0] - a) // stride[0], (v + padding[1] - b) // stride[1], a * kernel[1] + b)
+                    for a, b in _taps(kernel)
+                    if (u + padding[0] - a) % stride[0] == 0 and (v + padding[1] - b) % stride[1] == 0
+                ]
+                if not met:
+                    phase[...] = 0
+                    continue
+                target = phase if phase.flags.c_contiguous else np.empty(phase.shape, dx.dtype)
+                taps, tap_at = [tap[:2] for tap in met], [tap[2] for tap in met]
+                _run(part_dy, part_weight, strides, taps, tap_at, (1, 1), None, target)
+                if target is not phase:
+                    phase[...] = target
 
 
 def backward_weight(dy, x, dweight, stride, padding, groups):
-    """dweight (O, C/G, kh, kw), summed band after band."""
-    bands = _Bands(len(x), dweight.shape, dy.shape, stride, padding, groups)
-    dweight[...] = 0
-    part = np.empty((len(dy), dweight[0].size), dweight.dtype)
-    for first, rows in bands:
-        band = bands.empty(rows, x.dtype)
-        _unfold(x, *bands.geometry, first, band)
-        scc_tiles_backward.backward_weight(_flat(dy[:, first : first + rows]), _flat(band), part, bands.windows)
-        dweight += part.reshape(dweight.shape)
+    """dweight (O, C/G, kh, kw) from dy (O, HO, WO, N) and x (C, H, W, N)."""
+    taps = [(a - padding[0], b - padding[1]) for a, b in _taps(dweight.shape[2:])]
+    columns = dy[0].size
+    lanes = VECTOR_BYTES // x.itemsize
+    chunk = min(_CHUNK_VECTORS, -(-columns // lanes)) * lanes
+    # A power of two, so that threads get equal shares; more would pay only where there is little else to share out.
+    segments = 1 << max(min(columns // chunk, _MOST_SEGMENTS).bit_length() - 1, 0)
+    for group in range(groups):
+        part_dy, part_x, part_dweight = (_group(array, group, groups) for array in (dy, x, dweight))
+        _correlate(
+            get_num_threads() if part_dweight.size * columns >= PARALLEL_MACS else 1,
+            segments,
+            chunk,
+            part_dy.reshape(-1),
+            columns,
+            dy.shape[2] * dy.shape[3],
+            part_x.reshape(-1),
+            *x.shape[1:],
+            np.array(taps, np.int64),
+            *stride,
+            part_dweight[0].size,
+            part_dweight.reshape(-1),
+        )

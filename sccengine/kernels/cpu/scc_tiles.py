@@ -36,8 +36,8 @@ from sccengine.kernels.cpu.scc_microkernels import (
 from sccengine.kernels.cpu.scc_panels import pack_row, pack_weights, packed_offsets
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
-# Multiply-accumulates below which waking a second thread costs more than it saves.
-_PARALLEL_MACS = 1 << 21
+#: Multiply-accumulates below which waking a second thread costs more than it saves.
+PARALLEL_MACS = 1 << 21
 # Elements and blocks of columns that a strip of the forward packs at once: long runs of a row, within half a cache.
 _STRIP_ELEMENTS = 1 << 17
 _STRIP_BLOCKS = 32
@@ -285,4 +285,4 @@ def _run(source, weight, bias, y, windows, tiles, transposed, relu=False, scale=
 
 def groups_of(tiles, columns):
     """How many threads share the columns: one where there is little to do."""
-    return get_num_threads() if tiles.reads * ROWS * columns >= _PARALLEL_MACS else 1
+    return get_num_threads() if tiles.reads * ROWS * columns >= PARALLEL_MACS else 1
