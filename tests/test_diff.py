@@ -134,6 +134,18 @@ def test_runs_of_another_version_are_compared_by_their_records(one, tmp_path):
     assert found.notes[-1] == "only what the runs recorded is compared"
 
 
+def test_replays_by_other_kernels_than_the_runs_do_not_name_a_step(one, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "b")
+    flip(tmp_path / "b")
+    config = json.loads((tmp_path / "b" / "config.json").read_text())
+    config["environment"]["kernels"] = "others"
+    (tmp_path / "b" / "config.json").write_text(json.dumps(config))
+    found = diff(one, replay_of(tmp_path / "b"))
+    assert found.notes[0] == "the run was made with other sources of the kernels than are here (second run)"
+    assert (found.parting.after, found.parting.step, found.parting.replayed) == (4, STEP, False)
+    assert "they part between steps 5 and 6: weight first.weight" in str(found.parting)
+
+
 def test_a_run_that_went_on_for_longer_does_not_part(one, folder, tmp_path):
     other = tmp_path / "b"
     shutil.copytree(folder, other)

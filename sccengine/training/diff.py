@@ -24,7 +24,8 @@ from .errors import CheckpointError, RunDirectoryError
 from .replay import arrays_of, first_difference
 from .run_directory import flatten
 
-# What is another thing in each run without a meaning for its bits.
+_NAMES = ("first", "second")
+# What differs between any two runs without a meaning for their bits.
 _OF_THE_PROCESS = ("environment.started", "environment.process", "environment.data_dir")
 
 
@@ -165,6 +166,8 @@ def _side_by_side(pair, found, begin, until, recorded):
     start = max(begin, 0)
     for run in pair:
         run.seek(start)
+    caveats = [f"{caveat} ({name} run)" for run, name in zip(pair, _NAMES) for caveat in run.caveats]
+    found.notes += caveats
     if begin < 0 and (parting := _first_array(*(run.state() for run in pair), 0, _kind_of_array)):
         parting.replayed = True
         found.parting = parting
@@ -174,11 +177,11 @@ def _side_by_side(pair, found, begin, until, recorded):
         observed = [run.observe(step) for run in pair]
         found.replayed += 1
         parting = _first_of_step(*observed)
-        records = [_keep_to_record(run, step, name, found.notes) for run, name in zip(pair, ("first", "second"))]
-        if parting is None:
-            parting = _first_array(*records, step, _kind_of_array)
+        records = [_keep_to_record(run, step, name, found.notes) for run, name in zip(pair, _NAMES)]
+        parting = parting or _first_array(*records, step, _kind_of_array)
         if parting is not None:
-            parting.replayed, parting.after = True, step - 1
+            # Where replays are not the runs, they tell nothing of the steps between two records.
+            parting.replayed, parting.after = not caveats, start if caveats else step - 1
             found.parting = parting
             return found
         found.same_until = step

@@ -20,6 +20,7 @@ import numpy as np
 
 import sccengine
 from sccengine import backend, tuning
+from sccengine.tuning_keys import versions
 
 from .checkpoint import CHECKPOINT_FORMAT, read_file
 from .digests import describe, difference, digest_all, same_bits
@@ -64,14 +65,18 @@ class Replay:
 
     @property
     def caveats(self):
-        """Sentences on why bits may be others than the run's, none where there is no reason."""
+        """Sentences on why bits may be others than the run's; of device and kernels only after `seek`."""
         found = []
         made, here = self.environment.get("sccengine"), sccengine.__version__
         if made not in (None, here):
             found.append(f"the run was made by sccengine {made}, this is {here}")
-        begun = self.environment.get("device")
-        if self._trainer is not None and begun not in (None, device := device_of(self._trainer.model)):
+        if self._trainer is None:
+            return found
+        begun, device = self.environment.get("device"), device_of(self._trainer.model)
+        if begun not in (None, device):
             found.append(f"the run was made on {begun}, this is {device}")
+        elif self.environment.get("kernels") not in (None, versions(device)["kernels"]):
+            found.append("the run was made with other sources of the kernels than are here")
         return found
 
     def seek(self, step):

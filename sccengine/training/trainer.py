@@ -25,6 +25,7 @@ from sccengine.functional import checks
 from sccengine.nn import Module
 from sccengine.optim import Optimizer
 from sccengine.optim.schedules import Scheduler, constant
+from sccengine.tuning_keys import versions
 
 from .diagnosis import find_non_finite, first_bad_array
 from .digests import digest_all
@@ -290,8 +291,10 @@ class Trainer:
             "patience": self.patience,
         }
         # Where a run is started is not compared on resuming; `_load` looks at tuning.
+        device = device_of(self.model)
         environment = {
-            "tuning": tuning.identity(device_of(self.model)),
+            "kernels": versions(device)["kernels"],
+            "tuning": tuning.identity(device),
             "initial_weights": digest_all(self.model.state_dict()),
             **self.config.get("environment", {}),
         }
