@@ -189,3 +189,9 @@ def test_the_command_line(tmp_path, capsys):
     assert run(["diff", one]) == 2
     assert run(["diff", one, str(tmp_path / "none")]) == 2
     assert run(["diff", one, str(tmp_path)]) == 1
+    assert run(["diff", one, other, "--device", "abacus"]) == 2
+    config = tmp_path / "c" / "config.json"
+    config.write_text(config.read_text().replace('"decay"', '"rot"'))
+    capsys.readouterr()
+    assert run(["diff", one, other]) == 1
+    assert "does not describe a run of this version (KeyError('decay'))" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import click
 
 from sccengine import training
 
-from .options import data_dir_option, json_option, print_json
+from .options import data_dir_option, json_option, print_json, usage_errors
 
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -38,7 +38,8 @@ def diff(run_a, run_b, replay, device, data_dir, as_json):
       sccengine diff runs/cpu runs/cuda --no-replay
     """
     runs = [training.Replay(path, device=device, data_dir=data_dir) for path in (run_a, run_b)]
-    found = training.diff(*runs, replay=replay)
+    with usage_errors():
+        found = training.diff(*runs, replay=replay)
     if as_json:
         print_json(found.as_dict())
     else:

@@ -223,14 +223,19 @@ class Replay:
             )
 
         def make():
-            return build_trainer(
-                self.config["options"],
-                self.config["training"]["epochs"],
-                data_dir or self.environment.get("data_dir"),
-                device or self.environment.get("device"),
-                progress="quiet",
-                capture=False,
-            )
+            try:
+                return build_trainer(
+                    self.config["options"],
+                    self.config["training"]["epochs"],
+                    data_dir or self.environment.get("data_dir"),
+                    device or self.environment.get("device"),
+                    progress="quiet",
+                    capture=False,
+                )
+            except (KeyError, TypeError) as error:
+                raise RunDirectoryError(
+                    f"{self.directory.config}: does not describe a run of this version ({error!r})"
+                ) from error
 
         return make
 
