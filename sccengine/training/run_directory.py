@@ -8,6 +8,7 @@
     curves.png         loss and errors by epoch
     confusion.json     {"epoch", "classes", "matrix"} of the best epoch; matrix[true][predicted] is a number of images
     confusion.png      the same as a picture
+    certificate.json   if the run was certified (cli/certify.py)
     run.lock           held by the process that writes here (lock.py)
 
 Written at the end of a run, and made anew by resuming a finished one: the pictures. Everything else is up to date after
