@@ -19,9 +19,11 @@ is not called again. So k calls are k eager steps, whose launches all go to CuPy
 
 New at every call: the inputs' values, and what reaches kernels by ``backend.host_value``: learning rates and other
 numbers of optimizers, dropout's keys. Built in: everything else. Shapes, dtypes and devices of inputs, the arrays of
-parameters and buffers, the parts, settings and modes of modules, the switches and state of optimizers are compared
-before each replay, and the first that differs is named in a RuntimeError. Gradients are left in static tensors, as
-``.grad``; a step begins with ``zero_grad()``.
+parameters and buffers, the parts, settings and modes of modules, the groups, switches and state of optimizers, matmul
+precision, ``no_grad`` and ``nn.unfused`` are compared before each replay, and the first that differs is named in a
+RuntimeError. What nobody can compare are the step function's own numbers and its deeds on the host (counting, printing,
+choosing a branch): those of the call that was captured stay. Gradients are left in static tensors, as ``.grad``; a step
+begins with ``zero_grad()``.
 
 Refused while capturing, by name: reading a tensor on the host (``item()``, ``numpy()``), copying host arrays to the
 device, adding to gradients of an earlier step, and in the simulator every NumPy operator. There, device "simulator",
@@ -33,11 +35,12 @@ from __future__ import annotations
 import numpy as np
 
 from sccengine import backend
-from sccengine.autograd import Tensor, as_array
+from sccengine.autograd import Tensor, as_array, is_grad_enabled
+from sccengine.capture_guard import LENGTH, Guard
+from sccengine.precision import get_matmul_precision
 
 _SLOT = 16  # bytes; host values begin at multiples of it
 _BLOCK = 1 << 16  # bytes of host values that are uploaded together
-_ABSENT = object()
 
 
 def capture_step(step_fn, *example_inputs, device=None):
@@ -47,10 +50,13 @@ def capture_step(step_fn, *example_inputs, device=None):
     device           where the step runs; None: where the inputs are, for host arrays the default device
 
     ``step_fn`` gets Tensors and returns a Tensor, an array of the device, None, or tuples, lists and dicts of them.
-    Raises RuntimeError on the CPU, and TypeError for inputs that are no arrays.
+    Raises RuntimeError on the CPU, TypeError for inputs that are no arrays, and ValueError for one that requires a
+    gradient, which would go to the step's copy of it.
     """
     if not callable(step_fn):
         raise TypeError(f"capture_step: step_fn must be a function, got {type(step_fn).__name__}")
+    for position, value in enumerate(example_inputs):
+        _refuse_gradient("capture_step", position, value)
     arrays = [as_array(value) for value in example_inputs]
     if device is None:
         device = next((backend.device_of(a) for a in arrays if type(a) is not np.ndarray), backend.default_device())
@@ -81,7 +87,7 @@ class CapturedStep:
             raise RuntimeError("captured step: it cannot be called inside another step that is being captured")
         arrays = self._checked(inputs)
         if self.captured:
-            self._check_fixed()
+            self._guard.check()
         for static, array in zip(self._inputs, arrays):
             backend.overwrite(static.array, array)
             static.changed()
@@ -94,10 +100,10 @@ class CapturedStep:
         else:
             self._record()
         self._graph.replay()
-        for tensor in self._changed:
-            tensor.changed()
         for tensor, gradient in self._gradients:
             tensor.grad = gradient
+        for tensor in self._changed:
+            tensor.changed()
         return self._outputs
 
     def _checked(self, inputs):
@@ -105,6 +111,7 @@ class CapturedStep:
             raise TypeError(f"captured step: it takes {len(self._inputs)} inputs, got {len(inputs)}")
         arrays = []
         for position, (value, static) in enumerate(zip(inputs, self._inputs)):
+            _refuse_gradient("captured step", position, value)
             array = as_array(value)
             on_host = type(array) is np.ndarray and not isinstance(value, Tensor)
             for name, got, wanted in (
@@ -137,39 +144,22 @@ class CapturedStep:
         finally:
             backend.set_current_capture(None)
         modules = list(capture.modules.values())
-        names = _names(modules)
-        self._tensors = [
-            (t, t.array, t.requires_grad, names.get(id(t), f"a tensor of shape {t.shape} that the step reads"))
-            for t in capture.tensors.values()
-        ]
-        self._fixed = [entry for module in modules for entry in _fixed_in_module(module, names)]
-        self._fixed += capture.fixed
-        self._changed = list(capture.changed.values())
+        self._guard = Guard(capture.tensors.values(), modules, capture.fixed, capture.asked)
         self._gradients = [(tensor, tensor.grad) for tensor in capture.tensors.values() if tensor.requires_grad]
+        # All that a replay overwrites: what is still to be differentiated through it must not use the new values.
+        self._changed = [*capture.changed.values(), *_tensors_in(outputs)]
+        self._changed += [gradient for _, gradient in self._gradients if gradient is not None]
         self._capture, self._graph, self._outputs = capture, graph, outputs
         capture.host_values.upload()
         self.captured = True
 
-    def _check_fixed(self):
-        for tensor, array, requires_grad, name in self._tensors:
-            if tensor.array is not array:
-                raise _changed(f"{name} was moved or replaced (.to(), .data = ...)")
-            if tensor.requires_grad is not requires_grad:
-                raise _changed(f"requires_grad of {name} was {requires_grad} and is {tensor.requires_grad} now")
-        for table, key, value, name in self._fixed:
-            found = len(table) if key is _ABSENT else table.get(key, _ABSENT)
-            if found is value or (isinstance(value, _PLAIN) and type(found) is type(value) and found == value):
-                continue
-            if not isinstance(value, _PLAIN) or not isinstance(found, _PLAIN):
-                raise _changed(f"{name} was moved or replaced")
-            raise _changed(f"{name} was {value!r} and is {found!r} now")
 
-
-_PLAIN = (bool, int, float, str, tuple, type(None))
-
-
-def _changed(what):
-    return RuntimeError(f"captured step: {what} since the step was captured: capture it anew with capture_step")
+def _refuse_gradient(caller, position, value):
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise ValueError(
+            f"{caller}: input {position} requires a gradient, but the step works on a copy of it: pass it detached, "
+            "and let the step read what is to be differentiated from outside, as it reads parameters"
+        )
 
 
 class Capture:
@@ -180,11 +170,14 @@ class Capture:
         self.tensors = {}
         self.modules = {}
         self.fixed = []
+        self.asked = []
         self.changed = {}
         self.gradients = {}
         self.numbers = []
         self._kept = []
         self._inputs = {id(tensor) for tensor in inputs}
+        self.asks(get_matmul_precision, "the precision set by set_matmul_precision")
+        self.asks(is_grad_enabled, "whether operators are recorded (no_grad)")
 
     def host_value(self, fn, like, dtype):
         """See ``backend.host_value``."""
@@ -207,6 +200,14 @@ class Capture:
     def fix(self, table, key, name):
         """``table[key]`` is built into the step; ``name`` says in an error what it is."""
         self.fixed.append((table, key, table[key], name))
+
+    def fix_length(self, table, name):
+        """The number of entries of a list or dict is built into the step."""
+        self.fixed.append((table, LENGTH, len(table), name))
+
+    def asks(self, question, name):
+        """The answer of a function without arguments, a plain value, is built into the step."""
+        self.asked.append((question, question(), name))
 
     def counts(self, entries, names):
         """The step counts up numbers in the dict `entries`; they are put back if it cannot be captured."""
@@ -342,25 +343,10 @@ def _static(value):
     )
 
 
-def _names(modules):
-    """{id: dotted name} of every module and parameter below the modules called, by the largest module they are in."""
-    names = {}
-    for root in sorted(modules, key=lambda module: -sum(1 for _ in module.modules())):
-        for path, module in root.named_modules():
-            names.setdefault(id(module), path or type(root).__name__)
-        for path, parameter in root.named_parameters():
-            names.setdefault(id(parameter), f"parameter {path}")
-    return names
-
-
-def _fixed_in_module(module, names):
-    """Entries for `_fixed`: the module's settings and mode, and what is registered in it."""
-    name = names[id(module)]
-    for key, value in vars(module).items():
-        if isinstance(value, dict):
-            kind = key.strip("_").replace("_", " ")
-            yield value, _ABSENT, len(value), f"the number of {kind} of {name}"
-            for entry, part in value.items():
-                yield value, entry, part, f"{name}.{entry}"
-        elif isinstance(value, _PLAIN):
-            yield vars(module), key, value, f"{name}.{key}"
+def _tensors_in(outputs):
+    """The Tensors among the outputs of a step."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    if isinstance(outputs, dict):
+        outputs = list(outputs.values())
+    return [tensor for part in outputs for tensor in _tensors_in(part)] if isinstance(outputs, (tuple, list)) else []

@@ -11,7 +11,7 @@ tensor cores for it (compute capability 8.0 or higher); everything else, CPUs an
 precision whatever is set. The names are those of ``torch.set_float32_matmul_precision``.
 
 The setting is the process's, for all its threads. An operator reads it once, when it runs forward, and its backward
-keeps to what it read; so does a captured step, which replays what it was captured with.
+keeps to what it read; a captured step refuses to be replayed under another one.
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ RANKS = {
     "optim": 5,
     "functional": 4,
     "capture": 3,
+    "capture_guard": 2,
     "tuning": 3,
     "drawing": 3,
     "gradcheck": 3,

@@ -38,7 +38,7 @@ class unfused(contextlib.ContextDecorator):
     """Context manager and decorator within which, in this thread, every layer computes for itself."""
 
     def __enter__(self):
-        self._previous = getattr(_mode, "unfused", False)
+        self._previous = _is_unfused()
         _mode.unfused = True
         return self
 
@@ -46,11 +46,17 @@ class unfused(contextlib.ContextDecorator):
         _mode.unfused = self._previous
 
 
+def _is_unfused():
+    return getattr(_mode, "unfused", False)
+
+
 def apply(layers, x):
     """x through the layers of a Sequential in evaluation mode, separable blocks in one step."""
+    if (capture := backend.current_capture()) is not None:
+        capture.asks(_is_unfused, "whether layers compute for themselves (nn.unfused)")
     at = 0
     while at < len(layers):
-        block = None if getattr(_mode, "unfused", False) else _block_at(layers, at)
+        block = None if _is_unfused() else _block_at(layers, at)
         if block is None or not _fits(block, x):
             x = layers[at](x)
             at += 1

@@ -79,6 +79,8 @@ class Optimizer:
 
     def step(self):
         """Update every parameter that has a gradient: on a GPU one launch for a group, or little more."""
+        if (capture := backend.current_capture()) is not None:
+            self._report_groups(capture)
         for number, group in enumerate(self.param_groups):
             by_device = {}
             for parameter in group["params"]:
@@ -90,8 +92,16 @@ class Optimizer:
                 self.update(parameters, gradients, number)
                 for parameter in parameters:
                     parameter.changed()
-                if backend.current_capture() is not None:
-                    self._report(backend.current_capture(), number, parameters)
+                if capture is not None:
+                    self._report(capture, number, parameters)
+
+    def _report_groups(self, capture):
+        """Tell a capture which parameters there are."""
+        capture.fix_length(self.param_groups, f"the number of {self._name}'s parameter groups")
+        for number, group in enumerate(self.param_groups):
+            owner = f"{self._name}'s parameter group {number}"
+            capture.fix(group, "params", f"the list of parameters of {owner}")
+            capture.fix_length(group["params"], f"the number of parameters of {owner}")
 
     def _report(self, capture, number, parameters):
         """Tell a capture what of this update it builds in."""

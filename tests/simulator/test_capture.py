@@ -134,6 +134,12 @@ def _add_part(run):
     run.model.extra = Parameter(np.zeros(3, np.float32), device=DEVICE)
 
 
+def _add_group(run):
+    run.model.later = nn.Linear(2, 2).to(DEVICE)
+    run.optimizer.add_param_group({"params": run.model.later.parameters()})
+    del run.model.later
+
+
 def _exchange(run):
     run.model.first.bias = Parameter(np.zeros(4, np.float32), device=DEVICE)
 
@@ -150,6 +156,15 @@ CHANGES = {
         lambda run: run.model.head.register_forward_hook(print),
         r"the number of forward hooks of head was 0 and is 1 now",
     ),
+    "one parameter group more": (_add_group, r"the number of SGD's parameter groups was \d and is \d now"),
+    "one parameter fewer to update": (
+        lambda run: run.optimizer.param_groups[0]["params"].pop(),
+        r"the number of parameters of SGD's parameter group 0 was \d and is \d now",
+    ),
+    "another matmul precision": (
+        lambda run: scc.set_matmul_precision("high"),
+        r"the precision set by set_matmul_precision was 'highest' and is 'high' now",
+    ),
     "a frozen parameter": (
         lambda run: run.model.head.requires_grad_(False),
         r"requires_grad of parameter head\.weight was True and is False now",
@@ -161,13 +176,71 @@ CHANGES = {
 def test_what_has_changed_is_named_and_nothing_is_replayed(name):
     change, message = CHANGES[name]
     run, captured = _captured()
-    change(run)
-    before, random = run.model.state_dict(), backend.random_state()
-    with pytest.raises(RuntimeError, match=f"captured step: {message}"):
-        captured(*batch(2))
+    precision = scc.get_matmul_precision()
+    try:
+        change(run)
+        before, random = run.model.state_dict(), backend.random_state()
+        with pytest.raises(RuntimeError, match=f"captured step: {message}"):
+            captured(*batch(2))
+    finally:
+        scc.set_matmul_precision(precision)
     for key, array in run.model.state_dict().items():
         np.testing.assert_array_equal(array, before[key])
     assert backend.random_state() == random
+
+
+def test_a_step_that_records_is_not_replayed_under_no_grad():
+    _, captured = _captured()
+    with scc.no_grad(), pytest.raises(RuntimeError, match=r"\(no_grad\) was True and is False now"):
+        captured(*batch(2))
+    captured(*batch(2))
+
+
+def test_an_evaluation_that_fuses_is_not_replayed_unfused():
+    layers = [nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.BatchNorm2d(4, relu=True), nn.SCC(4, 4, 2)]
+    model = nn.Sequential(*layers, nn.BatchNorm2d(4, relu=True)).to(DEVICE).eval()
+    x = np.ones((1, 4, 2, 2), np.float32)
+
+    @scc.no_grad()
+    def look(captured):
+        return captured(x).numpy().copy()
+
+    captured = scc.capture_step(model, x, device=DEVICE)
+    want = [look(captured) for _ in range(3)]
+    with nn.unfused(), pytest.raises(RuntimeError, match=r"\(nn\.unfused\) was False and is True now"):
+        look(captured)
+    np.testing.assert_array_equal(look(captured), want[0])
+
+
+def test_an_input_that_requires_a_gradient_is_refused():
+    x = Tensor(np.ones((1, 2), np.float32), requires_grad=True, device=DEVICE)
+    with pytest.raises(ValueError, match="input 0 requires a gradient"):
+        scc.capture_step(F.relu, x)
+    captured = scc.capture_step(F.relu, x.detach())
+    with pytest.raises(ValueError, match="input 0 requires a gradient"):
+        captured(x)
+
+
+def test_a_replay_counts_as_a_change_of_its_outputs_and_gradients():
+    weight = Parameter(np.ones((2, 2), np.float32), device=DEVICE)
+    ones = Tensor(np.ones((1, 2), np.float32), device=DEVICE)
+
+    def step(x):
+        weight.grad = None
+        y = F.linear(x, weight)
+        y.backward(ones)
+        return y.detach()
+
+    x = np.ones((1, 2), np.float32)
+    captured = scc.capture_step(step, x, device=DEVICE)
+    for _ in range(2):
+        y = captured(x)
+    other = Parameter(np.ones((3, 2), np.float32), device=DEVICE)
+    pending, version = F.linear(y, other), weight.grad.version
+    captured(x)
+    assert weight.grad.version == version + 1
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        pending.backward(Tensor(np.ones((1, 3), np.float32), device=DEVICE))
 
 
 def test_loading_states_into_the_same_memory_is_no_change():
