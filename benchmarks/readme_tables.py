@@ -25,7 +25,8 @@ def tables():
     """The Markdown between the markers."""
     contraction = _rows("cpu-scc.json")
     steps = _rows("cpu-train-step.json")
-    return "\n".join([_origin(contraction[0]), _contraction_table(contraction), _step_table(steps)])
+    memory = _rows("cpu-memory.json")
+    return "\n".join([_origin(contraction[0]), _contraction_table(contraction), _step_table(steps), _memory(memory)])
 
 
 def compared():
@@ -154,6 +155,19 @@ def _step_table(rows):
         name = f"{case['model']}, {case['scheme']}, {case['image']}x{case['image']}"
         lines.append(f"| {name} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.2f} |")
     return "\n".join(lines) + "\n"
+
+
+def _memory(outcome):
+    """In words: by how much a process grows for training."""
+    found = [
+        f"{name} {grown['sccengine']['growth'] / 2**20:.0f} MiB, PyTorch "
+        f"{min(one['growth'] for side, one in grown.items() if side != 'sccengine') / 2**20:.0f} MiB"
+        for name, grown in outcome["models"].items()
+    ]
+    return (
+        f"By so much a process grows at most for training steps of dw+scc models at batch {outcome['batch']}, 32x32 "
+        f"(`benchmarks/peak_memory.py`, {outcome['date']}): {'; '.join(found)} in its better memory format.\n"
+    )
 
 
 def main(arguments):

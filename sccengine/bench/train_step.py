@@ -20,9 +20,10 @@ from sccengine.bench.case import Benchmark, Candidate, Case, Work
 GROUPS, OVERLAP = 2, 0.5
 SETTINGS = {"lr": 0.05, "momentum": 0.9}
 _BATCHES = 8
-# Steps and images of a batch that the oracle checks (it loops over all taps in Python), and to which tolerance: in
-# float32, whoever computes it, MobileNet's second loss is off by 0.4 %, for ReLUs near zero fall on the other side.
-_CHECKED = {"dscnet": (4, 64, 1e-4)}
+# Steps and images of a batch that the oracle checks (it loops over all taps in Python), and to which tolerance. ReLUs
+# near zero fall on the other side in float32, whoever computes it: MobileNet's second loss is off by 0.4 % for that,
+# and from the third on, once in a hundred times, dscnet's by more than its tolerance.
+_CHECKED = {"dscnet": (2, 64, 1e-4)}
 _CHECKED_LARGE = (2, 8, 1e-2)
 
 
