@@ -21,7 +21,7 @@ from numba import get_num_threads, prange
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.conv2d_panels import cut_rows, pack_taps, pack_tile
 from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, VECTORS, dot_tile
-from sccengine.kernels.cpu.scc_panels import pack_row
+from sccengine.kernels.cpu.scc_panels import pack_row, share_of, zeros
 from sccengine.kernels.cpu.scc_tiles import PARALLEL_MACS, contract_panel
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
@@ -75,6 +75,7 @@ def _convolve(
     planes,  # S
     tiles,  # (R / ROWS,): where each tile's packed weights begin
     rows,  # (R / ROWS, ROWS) flat: the rows of each tile, or -1
+    filters,  # R
     bias,  # (R,) or empty
     floor,
     y,  # (R, HO, WO, N) flat
@@ -82,23 +83,21 @@ def _convolve(
     row_columns,  # WO * N
 ):
     packed = np.empty(len(rows) * planes * len(taps), source.dtype)
-    count = (rows >= 0).sum()
     sizes, steps = (height, width, batch), (step_h, step_w)
     order = (row_stride, plane_stride, tap_at, planes)
     block = VECTORS * (VECTOR_BYTES // source.itemsize)
-    blocks = (columns + block - 1) // block
     result = (row_columns, packed, tiles, rows, bias, floor, y, columns)
     if threads > 1:
         for index in prange(len(tiles)):
             tile = np.int64(index)
-            pack_tile(tile, weight, *order, min(ROWS, count - tile * ROWS), packed)
+            pack_tile(tile, weight, *order, min(ROWS, filters - tile * ROWS), packed)
         for index in prange(threads):
             part = np.int64(index)
-            begin, end = part * blocks // threads * block, min((part + 1) * blocks // threads * block, columns)
+            begin, end = share_of(part, threads, block, columns)
             _convolve_columns(begin, end, source, sizes, taps, steps, *result)
     else:
         for tile in range(len(tiles)):
-            pack_tile(tile, weight, *order, min(ROWS, count - tile * ROWS), packed)
+            pack_tile(tile, weight, *order, min(ROWS, filters - tile * ROWS), packed)
         _convolve_columns(np.int64(0), columns, source, sizes, taps, steps, *result)
 
 
@@ -123,6 +122,7 @@ def _run(source, weight, strides, taps, tap_at, steps, bias, y):
         len(source),
         np.arange(count) * depth * ROWS,
         rows,
+        filters,
         weight.reshape(-1)[:0] if bias is None else bias,
         lowest(y.dtype, False),
         y.reshape(-1),
@@ -149,7 +149,7 @@ def _segment_products(
         count = min(chunk, end - column)
         pieces = cut_rows(column, count, row_columns, cuts)
         for f in range(filters):
-            pack_row(dy, f * columns + column, count, lanes, packed, f * stride)
+            pack_row(dy, f * columns + column, count, packed, f * stride)
         pack_taps(source, height, width, batch, taps, *steps, first_row, last_row, cuts, pieces, stride, panel)
         for f in range(0, filters, ROWS):
             for c in range(0, padded, CHANNELS):
@@ -170,12 +170,11 @@ def _weight_part(index, blocks, segments, chunk, dy, columns, row_columns, sourc
     """The products of one segment of columns with one block of panel rows, in their place in ``sums``."""
     segment, block = index // blocks, index % blocks
     depth = len(source) // (sizes[0] * sizes[1] * sizes[2]) * len(taps)
-    chunks = (columns + chunk - 1) // chunk
-    begin, end = segment * chunks // segments * chunk, (segment + 1) * chunks // segments * chunk
+    begin, end = share_of(segment, segments, chunk, columns)
     size = len(sums) // (segments * blocks)
     _segment_products(
         begin,
-        min(end, columns),
+        end,
         chunk,
         block * _PANEL_ROWS,
         min((block + 1) * _PANEL_ROWS, depth),
@@ -206,12 +205,6 @@ def _add_segments(f, blocks, segments, depth, sums, dweight):
         dweight[np.uint64(f * depth + row)] = total
 
 
-@jit
-def _no_sums(count, like):
-    """Zeros; made in the kernel itself, they would cost the other threads' waking."""
-    return np.zeros(count, like.dtype)
-
-
 @parallel_jit
 def _correlate(
     threads,  # 1: all runs on the calling thread
@@ -233,7 +226,7 @@ def _correlate(
     filters = len(dweight) // depth
     blocks = (depth + _PANEL_ROWS - 1) // _PANEL_ROWS
     rows = min(depth, _PANEL_ROWS) + CHANNELS
-    sums = _no_sums(segments * blocks * (filters + ROWS) * rows, dy)
+    sums = zeros(segments * blocks * (filters + ROWS) * rows, dy.dtype)
     sizes, steps = (height, width, batch), (step_h, step_w)
     if threads > 1:
         for index in prange(segments * blocks):

@@ -10,23 +10,9 @@ so one panel row is a plane under one tap: for columns (i, j, n) of y, runs of s
 import numpy as np
 
 from sccengine.kernels.cpu.compile import jit
-from sccengine.kernels.cpu.scc_microkernels import ROWS, copy_vectors
+from sccengine.kernels.cpu.scc_microkernels import ROWS
+from sccengine.kernels.cpu.scc_panels import clear_run, copy_run
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
-
-
-@jit
-def _copy(source, at, count, packed, to):
-    lanes = VECTOR_BYTES // source.itemsize
-    whole = count // lanes
-    copy_vectors(source, at, packed, to, whole)
-    for i in range(whole * lanes, count):
-        packed[np.uint64(to + i)] = source[np.uint64(at + i)]
-
-
-@jit
-def _clear(packed, begin, end):
-    for i in range(begin, end):
-        packed[np.uint64(i)] = 0
 
 
 @jit
@@ -36,9 +22,9 @@ def _pack_run(source, at, width, batch, shift, step, begin, end, packed, to):
         # One run of memory, of which a padded tap misses some pixels at either end.
         first = min(max(begin, -shift * batch), end)
         last = max(min(end, (width - shift) * batch), first)
-        _clear(packed, to, to + first - begin)
-        _copy(source, at + first + shift * batch, last - first, packed, to + first - begin)
-        _clear(packed, to + last - begin, to + end - begin)
+        clear_run(packed, to, to + first - begin)
+        copy_run(source, at + first + shift * batch, last - first, packed, to + first - begin)
+        clear_run(packed, to + last - begin, to + end - begin)
         return
     column = begin
     while column < end:
@@ -46,9 +32,9 @@ def _pack_run(source, at, width, batch, shift, step, begin, end, packed, to):
         following = min((j + 1) * batch, end)
         w = j * step + shift
         if 0 <= w < width:
-            _copy(source, at + w * batch + column - j * batch, following - column, packed, to + column - begin)
+            copy_run(source, at + w * batch + column - j * batch, following - column, packed, to + column - begin)
         else:
-            _clear(packed, to + column - begin, to + following - begin)
+            clear_run(packed, to + column - begin, to + following - begin)
         column = following
 
 
@@ -95,10 +81,10 @@ def pack_taps(
                 at = (plane * height + h) * width * batch
                 _pack_run(source, at, width, batch, taps[tap, 1], step_w, first, last, packed, to)
             else:
-                _clear(packed, to, to + last - first)
+                clear_run(packed, to, to + last - first)
             to += last - first
         count = to - (row - begin) * stride
-        _clear(packed, to, to + (-count) % lanes)
+        clear_run(packed, to, to + (-count) % lanes)
 
 
 @jit

@@ -1,9 +1,10 @@
-"""Packing of what the microkernels of the channel-window contraction read: weights by tile, and rows side by side."""
+"""What kernels around the contraction's microkernels share: packing weights by tile, rows side by side, and shares."""
 
 import numpy as np
 
 from sccengine.kernels.cpu.compile import jit
 from sccengine.kernels.cpu.scc_microkernels import ROWS, copy_vectors
+from sccengine.kernels.cpu.simd import VECTOR_BYTES
 
 
 @jit
@@ -20,6 +21,13 @@ def pack_weights(tile, weight, scale, starts, channels, width, transposed, panel
 
 
 @jit
+def window_begin(filter_, tile, starts, channels, panel, first):
+    """Where a filter's window begins among the panel rows of its tile."""
+    begin = np.int64(starts[filter_]) - panel[first[tile]]
+    return begin + channels if begin < 0 else begin
+
+
+@jit
 def _pack_filters(tile, weight, scale, starts, channels, width, panel, first, length, rows, packed, at):
     """The rows are filters: the taps of each lie one panel row apart from where its window begins."""
     for j in range(np.int64(length[tile]) * ROWS):
@@ -28,9 +36,7 @@ def _pack_filters(tile, weight, scale, starts, channels, width, panel, first, le
         row = np.int64(rows[tile * ROWS + r])
         if row < 0:
             continue
-        begin = np.int64(starts[row]) - panel[first[tile]]
-        if begin < 0:
-            begin += channels
+        begin = window_begin(row, tile, starts, channels, panel, first)
         source = row * width
         target = at + r + begin * ROWS
         before_wrap = min(width, channels - begin)
@@ -66,15 +72,28 @@ def _pack_channels(tile, weight, starts, channels, width, panel, first, length, 
 
 
 @jit
-def pack_row(source, start, count, lanes, packed, at):
+def copy_run(source, at, count, packed, to):
+    """Copy ``count`` numbers of source[at:] to packed[to:]."""
+    lanes = VECTOR_BYTES // source.itemsize
+    whole = count // lanes
+    copy_vectors(source, at, packed, to, whole)
+    for i in range(whole * lanes, count):
+        packed[np.uint64(to + i)] = source[np.uint64(at + i)]
+
+
+@jit
+def clear_run(packed, begin, end):
+    """Zeros in packed[begin:end]."""
+    for i in range(begin, end):
+        packed[np.uint64(i)] = 0
+
+
+@jit
+def pack_row(source, start, count, packed, at):
     """Copy ``count`` columns of one source row to packed[at:], and zeros up to a whole vector."""
-    whole = count // lanes * lanes
-    copy_vectors(source, start, packed, at, count // lanes)
-    if whole < count:
-        for j in range(whole, count):
-            packed[at + j] = source[start + j]
-        for j in range(count, whole + lanes):
-            packed[at + j] = source.dtype.type(0)
+    lanes = VECTOR_BYTES // source.itemsize
+    copy_run(source, start, count, packed, at)
+    clear_run(packed, at + count, at + count + (-count) % lanes)
 
 
 @jit
@@ -84,3 +103,16 @@ def packed_offsets(length, unit):
     for tile in range(len(length)):
         offsets[tile + 1] = offsets[tile] + (length[tile] + unit - 1) // unit * unit * ROWS
     return offsets
+
+
+@jit
+def share_of(index, count, unit, columns):
+    """[begin, end) of the index-th of ``count`` nearly equal shares of the columns, in whole units but for the last."""
+    units = (columns + unit - 1) // unit
+    return index * units // count * unit, min((index + 1) * units // count * unit, columns)
+
+
+@jit
+def zeros(count, dtype):
+    """An array of zeros. Made in a parallel kernel itself, it would cost the waking of the other threads."""
+    return np.zeros(count, dtype)

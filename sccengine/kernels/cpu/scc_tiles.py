@@ -33,7 +33,7 @@ from sccengine.kernels.cpu.scc_microkernels import (
     outer_tile_2,
     outer_tile_3,
 )
-from sccengine.kernels.cpu.scc_panels import pack_row, pack_weights, packed_offsets
+from sccengine.kernels.cpu.scc_panels import pack_row, pack_weights, packed_offsets, share_of
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
 #: Multiply-accumulates below which waking a second thread costs more than it saves.
@@ -50,7 +50,7 @@ def pack_panel(source, columns, column, count, panel, begin, end, stride, packed
     lanes = VECTOR_BYTES // source.itemsize
     for i in range(begin, end):
         if i < distinct + begin:
-            pack_row(source, np.int64(panel[i]) * columns + column, count, lanes, packed, i * stride)
+            pack_row(source, np.int64(panel[i]) * columns + column, count, packed, i * stride)
         else:
             copy_vectors(packed, (i - distinct) * stride, packed, i * stride, (count + lanes - 1) // lanes)
 
@@ -232,14 +232,13 @@ def _contract(
     tiles = (panel, first, length, rows)
     result = (bias, floor, y, columns, np.int64(0))
     block = VECTORS * (VECTOR_BYTES // source.itemsize)
-    blocks = (columns + block - 1) // block
     if groups > 1:
         for index in prange(len(first)):
             tile = np.int64(index)
             pack_weights(tile, weight, scale, *windows, *tiles, packed, packed_at[tile])
         for index in prange(groups):
             group = np.int64(index)
-            begin, end = group * blocks // groups * block, min((group + 1) * blocks // groups * block, columns)
+            begin, end = share_of(group, groups, block, columns)
             contract_group(begin, end, source, columns, *tiles, packed, packed_at, *result)
     else:
         for tile in range(len(first)):

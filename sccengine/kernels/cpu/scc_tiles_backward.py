@@ -19,7 +19,7 @@ from numba import prange
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.rows import row_sum
 from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, VECTORS, dot_tile
-from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets
+from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets, share_of, window_begin, zeros
 from sccengine.kernels.cpu.scc_tiles import contract_panel, groups_of, pack_panel
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 
@@ -120,9 +120,7 @@ def _add_up(tile, segments, products, products_at, starts, channels, width, pane
         filter_ = np.int64(rows[tile * ROWS + r])
         if filter_ < 0:
             continue
-        begin = np.int64(starts[filter_]) - panel[first[tile]]
-        if begin < 0:
-            begin += channels
+        begin = window_begin(filter_, tile, starts, channels, panel, first)
         at = products_at[tile] + r
         for tap in range(width):
             i = begin + tap
@@ -137,18 +135,11 @@ def _add_up(tile, segments, products, products_at, starts, channels, width, pane
 def _segment(index, segments, parts, chunk, products, products_at, bias_sums, dy, x, columns, *problem):
     """One part of one segment; from dy on, the arguments of _gradients."""
     segment, part = index // parts, index % parts
-    chunks = (columns + chunk - 1) // chunk
-    begin, end = segment * chunks // segments * chunk, min((segment + 1) * chunks // segments * chunk, columns)
+    begin, end = share_of(segment, segments, chunk, columns)
     own_products = products[segment * products_at[-1] : (segment + 1) * products_at[-1]]
     filters = len(dy) // columns
     own_sums = bias_sums[segment * filters : (segment + 1) * filters]
     _gradients(begin, end, chunk, part, parts, dy, x, columns, *problem, own_products, products_at, own_sums)
-
-
-@jit
-def _no_sums(segments, products_at, filters, like):
-    """Zeros; made in the kernel itself, they would cost the other threads' waking."""
-    return np.zeros(segments * products_at[-1], like.dtype), np.zeros(segments * filters)
 
 
 @parallel_jit
@@ -180,7 +171,7 @@ def _backward(
     dx_tiles = (dx_panel, dx_first, dx_length, dx_rows)
     packed_at, products_at = packed_offsets(dx_length, 1), packed_offsets(length, CHANNELS)
     packed = np.empty(packed_at[-1], x.dtype)
-    products, bias_sums = _no_sums(segments, products_at, filters, x)
+    products, bias_sums = zeros(segments * products_at[-1], x.dtype), zeros(segments * filters, np.float64)
     windows = (weight, weight[:0], starts, channels, width, True)
     parts = (threads + segments - 1) // segments
     sums = (products, products_at, bias_sums)
