@@ -21,7 +21,7 @@ from numba import get_num_threads, prange
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.conv2d_panels import cut_rows, pack_taps, pack_tile
 from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, VECTORS, dot_tile
-from sccengine.kernels.cpu.scc_panels import pack_row, share_of, zeros
+from sccengine.kernels.cpu.scc_panels import even_part, pack_row, share_of, zeros
 from sccengine.kernels.cpu.scc_tiles import PARALLEL_MACS, contract_panel
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
@@ -43,7 +43,8 @@ def _convolve_columns(
     lanes = VECTOR_BYTES // source.itemsize
     depth = len(packed) // (len(tiles) * ROWS)
     block = VECTORS * lanes
-    strip = min(max(_PANEL_ELEMENTS // (depth * block), 1), _MOST_BLOCKS) * block
+    most = min(max(_PANEL_ELEMENTS // (depth * block), 1), _MOST_BLOCKS) * block
+    strip = even_part(end - begin, most, lanes)
     stride = strip + lanes  # one vector more, so that rows fall on different cache lines
     panel = np.empty(depth * stride, source.dtype)
     cuts = np.empty((strip // row_columns + 2, 3), np.int64)
@@ -85,7 +86,7 @@ def _convolve(
     packed = np.empty(len(rows) * planes * len(taps), source.dtype)
     sizes, steps = (height, width, batch), (step_h, step_w)
     order = (row_stride, plane_stride, tap_at, planes)
-    block = VECTORS * (VECTOR_BYTES // source.itemsize)
+    lanes = VECTOR_BYTES // source.itemsize
     result = (row_columns, packed, tiles, rows, bias, floor, y, columns)
     if threads > 1:
         for index in prange(len(tiles)):
@@ -93,7 +94,7 @@ def _convolve(
             pack_tile(tile, weight, *order, min(ROWS, filters - tile * ROWS), packed)
         for index in prange(threads):
             part = np.int64(index)
-            begin, end = share_of(part, threads, block, columns)
+            begin, end = share_of(part, threads, lanes, columns)
             _convolve_columns(begin, end, source, sizes, taps, steps, *result)
     else:
         for tile in range(len(tiles)):

@@ -113,6 +113,13 @@ def share_of(index, count, unit, columns):
 
 
 @jit
+def even_part(columns, most, unit):
+    """The columns of each of the fewest parts of at most ``most`` that hold them all: nearly equal, in whole units."""
+    parts = max((columns + most - 1) // most, 1)
+    return (columns + parts * unit - 1) // (parts * unit) * unit
+
+
+@jit
 def zeros(count, dtype):
     """An array of zeros. Made in a parallel kernel itself, it would cost the waking of the other threads."""
     return np.zeros(count, dtype)

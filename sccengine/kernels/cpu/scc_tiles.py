@@ -33,7 +33,7 @@ from sccengine.kernels.cpu.scc_microkernels import (
     outer_tile_2,
     outer_tile_3,
 )
-from sccengine.kernels.cpu.scc_panels import pack_row, pack_weights, packed_offsets, share_of
+from sccengine.kernels.cpu.scc_panels import even_part, pack_row, pack_weights, packed_offsets, share_of
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
 #: Multiply-accumulates below which waking a second thread costs more than it saves.
@@ -77,9 +77,11 @@ def contract_panel(
     lanes = VECTOR_BYTES // y.itemsize
     whole = count // lanes * lanes
     for tile in range(begin_tile, end_tile):
-        for column in range(0, whole, VECTORS * lanes):
+        column = np.int64(0)
+        while column < whole:
+            vectors = _next_vectors((whole - column) // lanes)
             _outer_tile(
-                (whole - column) // lanes,
+                vectors,
                 panel,
                 np.int64(first[tile]) * stride + column,
                 stride,
@@ -94,6 +96,7 @@ def contract_panel(
                 bias,
                 floor,
             )
+            column += vectors * lanes
     if whole < count:
         _contract_tail(
             begin_tile,
@@ -113,6 +116,12 @@ def contract_panel(
             y_columns,
             y_at,
         )
+
+
+@jit
+def _next_vectors(left):
+    """How many of the vectors left in a row the next tile takes: two and two are faster than three and one."""
+    return left if left < VECTORS else 2 if left == 4 else VECTORS
 
 
 @jit
@@ -183,7 +192,8 @@ def contract_group(
     """Columns begin to end, a strip at a time: pack the strip's panel, then run the microkernel tile by tile."""
     lanes = VECTOR_BYTES // source.itemsize
     block = VECTORS * lanes
-    strip = min(max(_STRIP_ELEMENTS // (len(panel) * block), 1), _STRIP_BLOCKS) * block
+    most = min(max(_STRIP_ELEMENTS // (len(panel) * block), 1), _STRIP_BLOCKS) * block
+    strip = even_part(end - begin, most, lanes)
     stride = strip + lanes  # one vector more, so that rows fall on different cache lines
     packed_rows = np.empty(len(panel) * stride, source.dtype)
     tiles = (first, length, rows)
@@ -231,14 +241,14 @@ def _contract(
     windows = (starts, channels, width, transposed)
     tiles = (panel, first, length, rows)
     result = (bias, floor, y, columns, np.int64(0))
-    block = VECTORS * (VECTOR_BYTES // source.itemsize)
+    lanes = VECTOR_BYTES // source.itemsize
     if groups > 1:
         for index in prange(len(first)):
             tile = np.int64(index)
             pack_weights(tile, weight, scale, *windows, *tiles, packed, packed_at[tile])
         for index in prange(groups):
             group = np.int64(index)
-            begin, end = share_of(group, groups, block, columns)
+            begin, end = share_of(group, groups, lanes, columns)
             contract_group(begin, end, source, columns, *tiles, packed, packed_at, *result)
     else:
         for tile in range(len(first)):

@@ -18,14 +18,15 @@ from numba import prange
 
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.rows import row_sum
-from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, VECTORS, dot_tile
+from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, dot_tile
 from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets, share_of, window_begin, zeros
 from sccengine.kernels.cpu.scc_tiles import contract_panel, groups_of, pack_panel
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 
-# Elements of x and dy that a chunk packs, most of a second-level cache in float32, and its vectors at most.
+# Elements of x and dy that a chunk packs: most of a second-level cache in float32, but so many vectors of each row at
+# least that adding up the lanes of a dot tile is little beside it.
 _CHUNK_ELEMENTS = 3 << 17
-_CHUNK_VECTORS = 36
+_CHUNK_VECTORS = 24, 36
 _MOST_SEGMENTS = 8
 
 
@@ -243,7 +244,7 @@ def _cut(columns, rows, products, itemsize):
     A power of two of segments, so that threads get equal shares, and no more products in all than elements.
     """
     lanes = VECTOR_BYTES // itemsize
-    most = min(max(_CHUNK_ELEMENTS // (rows * lanes), VECTORS), _CHUNK_VECTORS) * lanes
+    most = min(max(_CHUNK_ELEMENTS // (rows * lanes), _CHUNK_VECTORS[0]), _CHUNK_VECTORS[1]) * lanes
     segments = min(columns // most, columns * rows // products, _MOST_SEGMENTS)
     segments = 1 << max(segments.bit_length() - 1, 0)
     turns = -(-columns // (segments * most))
