@@ -13,34 +13,35 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import peers
 
-from sccengine import Tensor, memory, models, optim
+from sccengine import Tensor, capture_step, memory, models, optim
 from sccengine import functional as F
 from sccengine.bench.train_step import GROUPS, OVERLAP, SETTINGS
 from sccengine.training.machine import describe_machine, versions
 from sccengine.windows import ChannelWindows
 
 STEPS = 4
-SIDES = ("sccengine", "torch channels_last", "torch NCHW")
+SIDES = ("sccengine captured", "sccengine eager", "torch channels_last", "torch NCHW")
 
 
-def engine_step(name, images, labels):
-    """step() of the engine's model."""
+def engine_step(name, images, labels, captured):
+    """step() of the engine's model; captured: as one graph of launches, which is what training does."""
     model = models.build(name, scheme="dw+scc", groups=GROUPS, overlap=OVERLAP)
     optimizer = optim.SGD(model.parameters(), **SETTINGS)
-    images = Tensor(images)
+    images, labels = Tensor(images), Tensor(labels)
 
-    def step():
+    def step(images, labels):
         loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
-    return step
+    return partial(capture_step(step, images, labels) if captured else step, images, labels)
 
 
 def torch_step(expression, name, images, labels):
@@ -71,7 +72,11 @@ def growth(side, name, batch):
 
     def prepare(count):
         given = name, images[:count].copy(), labels[:count].copy()
-        return torch_step(expression, *given) if kind == "torch" else engine_step(*given)
+        return (
+            torch_step(expression, *given)
+            if kind == "torch"
+            else engine_step(*given, captured=expression == "captured")
+        )
 
     step = prepare(2)
     step()
@@ -101,7 +106,7 @@ def main():
     _, absent = peers.load("pytorch")
     if absent:
         print(absent)
-    sides = SIDES[:1] if absent else SIDES
+    sides = SIDES[:2] if absent else SIDES
     outcome = {"batch": arguments.batch, "date": time.strftime("%Y-%m-%d"), "machine": describe_machine()}
     outcome |= {"versions": versions(), "models": {}}
     for name in arguments.models.split(","):

@@ -146,24 +146,27 @@ def _geometric_mean(ratios):
 
 def _step_table(rows):
     lines = [
-        "| training step, batch 64 | sccengine | PyTorch | ratio |",
-        "|---|---|---|---|",
+        "| training step, batch 64 | sccengine captured | layer by layer | PyTorch | ratio | layer by layer |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        ours, theirs = _median(row, "engine"), _median(row, "pytorch")
+        captured, eager = (_median(row, "engine", (f"sccengine {kind}",)) for kind in ("captured", "eager"))
+        theirs = _median(row, "pytorch")
         case = row["case"]
         name = f"{case['model']}, {case['scheme']}, {case['image']}x{case['image']}"
-        lines.append(f"| {name} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.2f} |")
+        cells = [name, *(f"{x:.2f}" for x in (captured, eager, theirs, theirs / captured, theirs / eager))]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def _memory(outcome):
     """In words: by how much a process grows for training."""
-    found = [
-        f"{name} {grown['sccengine']['growth'] / 2**20:.0f} MiB, PyTorch "
-        f"{min(one['growth'] for side, one in grown.items() if side != 'sccengine') / 2**20:.0f} MiB"
-        for name, grown in outcome["models"].items()
-    ]
+    found = []
+    for name, sides in outcome["models"].items():
+        mib = {side: round(one["growth"] / 2**20) for side, one in sides.items()}
+        theirs = min(size for side, size in mib.items() if side.startswith("torch"))
+        ours = f"{mib['sccengine captured']} MiB captured, {mib['sccengine eager']} MiB layer by layer"
+        found.append(f"{name} {ours}, PyTorch {theirs} MiB")
     return (
         f"By so much a process grows at most for training steps of dw+scc models at batch {outcome['batch']}, 32x32 "
         f"(`benchmarks/peak_memory.py`, {outcome['date']}): {'; '.join(found)} in its better memory format.\n"

@@ -62,6 +62,8 @@ class Tensor:
 
     def __init__(self, array, requires_grad=False, device=None):
         given = as_array(array)
+        if not isinstance(array, Tensor):
+            backend.refuse_constant(given)
         self._adopt(self._place(given, device, backend.rows), requires_grad)
         self._exposed = backend.owner(self.array) is backend.owner(given)
 
@@ -99,7 +101,7 @@ class Tensor:
                 view.flags.writeable = False
             return view
         self._exposed = True
-        return self.array
+        return backend.guarded(self.array)
 
     @data.setter
     def data(self, value):
@@ -245,7 +247,7 @@ class Function:
             capture.reads(self.inputs)
         recording = is_grad_enabled() and any(t is not None and t.requires_grad for t in self.inputs)
         self.needs_gradient = tuple(recording and t is not None and t.requires_grad for t in self.inputs)
-        result = self.forward(*(None if t is None else t.array for t in self.inputs))
+        result = self.forward(*(None if t is None else backend.guarded(t.array) for t in self.inputs))
         if isinstance(result, np.generic):  # what NumPy's sums are, of all numbers
             result = np.asarray(result)
         if not recording:
@@ -327,7 +329,7 @@ def as_array(value):
     """The array of a Tensor, or what becomes one: an array as it is, Python numbers as float32 or integers."""
     if isinstance(value, Tensor):
         return value.array
-    if backend.is_device_array(value) or type(value) is np.ndarray or isinstance(value, backend.SimulatorArray):
+    if backend.is_device_array(value) or type(value) is np.ndarray or isinstance(value, backend.GuardedArray):
         array = value
     elif isinstance(value, np.ma.MaskedArray):
         raise TypeError("a tensor has no mask: fill the masked array first, with .filled(value)")

@@ -21,40 +21,45 @@ import numpy as np
 from sccengine import memory
 
 
-class SimulatorArray(np.ndarray):
-    """A NumPy array on device ``"simulator"``: the type alone tells ``kernels_for`` to run the CUDA kernels.
-
-    While a step is being captured, NumPy must keep off it: only launches of kernels are replayed.
-    """
+class GuardedArray(np.ndarray):
+    """A NumPy array from which NumPy must keep off while a step is being captured: only launches are replayed."""
 
     def __array_wrap__(self, array, context=None, *settings):
-        _only_kernels(f"numpy.{context[0].__name__}" if context else "a NumPy function")
+        self._only_kernels(f"numpy.{context[0].__name__}" if context else "a NumPy function")
         return super().__array_wrap__(array, context, *settings)
 
+    def __array_function__(self, function, types, args, kwargs):
+        if function is not np.empty_like:  # allocates, and computes nothing
+            self._only_kernels(f"numpy.{function.__name__}")
+        return super().__array_function__(function, types, args, kwargs)
+
     def __setitem__(self, index, value):
-        _only_kernels("array[...] = value")
+        self._only_kernels("array[...] = value")
         super().__setitem__(index, value)
 
     def fill(self, value):
-        _only_kernels("array.fill()")
+        self._only_kernels("array.fill()")
         super().fill(value)
 
     def copy(self, order="C"):
-        _only_kernels("array.copy()")
+        self._only_kernels("array.copy()")
         return super().copy(order)
 
     def astype(self, dtype, *settings, copy=True, **more):
         if copy or dtype != self.dtype:
-            _only_kernels("array.astype()")
+            self._only_kernels("array.astype()")
         return super().astype(dtype, *settings, copy=copy, **more)
 
+    def _only_kernels(self, operation):
+        if current_capture() is not None:
+            raise RuntimeError(
+                f"captured step: {operation} on an array of device {device_of(self)!r} is no launch of a kernel, so a "
+                "replay would leave it out"
+            )
 
-def _only_kernels(operation):
-    if current_capture() is not None:
-        raise RuntimeError(
-            f"captured step: {operation} on an array of device 'simulator' is no launch of a kernel, so a replay would "
-            "leave it out"
-        )
+
+class SimulatorArray(GuardedArray):
+    """A NumPy array on device ``"simulator"``: the type alone tells ``kernels_for`` to run the CUDA kernels."""
 
 
 # --- devices ------------------------------------------------------------------------------------------------------
@@ -156,17 +161,22 @@ def is_device_array(value):
 
 def kernels_for(array):
     """The kernel package for an array: every operator's launchers as attributes (``kernels_for(x).scc.forward``)."""
-    on_host = isinstance(array, np.ndarray) and not isinstance(array, SimulatorArray)
-    if on_host and current_capture() is not None:
+    if not isinstance(array, np.ndarray) or isinstance(array, SimulatorArray):
+        return kernel_package("cuda")
+    capture = current_capture()
+    if capture is None:
+        return kernel_package("cpu")
+    if capture.device != "cpu":
         raise RuntimeError(
             f"captured step: it computes with an array of shape {array.shape} on the CPU, which a replay would leave "
             "out: move it to the device before the step"
         )
-    return _kernel_package("cpu" if on_host else "cuda")
+    return capture.kernels
 
 
 @cache
-def _kernel_package(name):
+def kernel_package(name):
+    """sccengine.kernels.cpu or sccengine.kernels.cuda."""
     return importlib.import_module(f"sccengine.kernels.{name}")
 
 
@@ -192,6 +202,18 @@ def to_device(array, device):
         return cupy.asarray(host)
 
 
+def refuse_constant(array):
+    """Raise RuntimeError for an array of the host's own of which a step that is captured on the CPU makes a tensor.
+
+    On a device it would have to be copied there, which ``to_device`` refuses.
+    """
+    if type(array) is np.ndarray and current_capture() is not None and current_capture().device == "cpu":
+        raise RuntimeError(
+            f"captured step: it makes a tensor of an array of shape {array.shape}, in which a replay would not see "
+            "anything new: make it an input of the step, or a Tensor before the step"
+        )
+
+
 def overwrite(array, values):
     """Copy ``values``, of the same shape and dtype and in host memory or beside it, into ``array`` on a device.
 
@@ -207,7 +229,7 @@ def overwrite(array, values):
 
 def to_host(array, reader="a copy to the host"):
     """The array as a plain NumPy array: a view where it lives in host memory. ``reader``: who asks, for an error."""
-    if current_capture() is not None and type(array) is not np.ndarray:
+    if current_capture() is not None and current_capture().device == device_of(array):
         raise RuntimeError(
             f"captured step: {reader} of a {array.dtype} tensor of shape {array.shape} reads on the host what is not "
             "computed before a replay: return the tensor from the step and read it after the call"
@@ -248,7 +270,7 @@ def empty(shape, like, dtype=None):
             current_capture().keep(array)
         return array
     if isinstance(like, np.ndarray):
-        return memory.empty(shape, dtype)
+        return guarded(memory.empty(shape, dtype))
     return array_module(like).empty(shape, dtype)
 
 
@@ -296,6 +318,18 @@ def set_current_capture(capture):
     _captures.current = capture
 
 
+def guarded(array):
+    """A GuardedArray over an array that lives where a step is being captured on the CPU, else the array itself."""
+    if _captures.current is None or type(array) is not np.ndarray or _captures.current.device != "cpu":
+        return array
+    return array.view(GuardedArray)
+
+
+def unguarded(array):
+    """The plain NumPy array of one that was guarded."""
+    return array.view(np.ndarray) if type(array) is GuardedArray else array
+
+
 def host_value(fn, like, dtype):
     """``fn()``, a list of numbers that the host decides anew at every step, as a 1-D array on the device of ``like``.
 
@@ -307,6 +341,19 @@ def host_value(fn, like, dtype):
     if capture is not None:
         return capture.host_value(fn, like, np.dtype(dtype))
     return to_device(np.array(fn(), dtype).reshape(-1), device_of(like))
+
+
+def between_launches(fn):
+    """Call ``fn()``, which looks at what the launches so far computed: now, and in a step that is captured on the CPU
+    at this place of every replay instead. On a device that would mean to wait for it: RuntimeError.
+    """
+    capture = current_capture()
+    if capture is None:
+        fn()
+    elif capture.device == "cpu":
+        capture.kernels.note(fn)
+    else:
+        raise RuntimeError(f"captured step: nothing can look on between the launches of a step on {capture.device}")
 
 
 # --- randomness ---------------------------------------------------------------------------------------------------

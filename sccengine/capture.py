@@ -1,4 +1,4 @@
-"""A whole training step as one CUDA graph: the same numbers to the bit, without the host's cost of every launch.
+"""A whole training step as one graph of launches: the same numbers to the bit, without the host's cost of each.
 
     def step(images, labels):
         optimizer.zero_grad()
@@ -25,18 +25,24 @@ RuntimeError. What nobody can compare are the step function's own numbers and it
 choosing a branch): those of the call that was captured stay. Gradients are left in static tensors, as ``.grad``; a step
 begins with ``zero_grad()``.
 
-Refused while capturing, by name: reading a tensor on the host (``item()``, ``numpy()``), copying host arrays to the
-device, adding to gradients of an earlier step, and in the simulator every NumPy operator. There, device "simulator",
-a graph is the list of the launches; on the CPU there is nothing to save, and capture_step raises RuntimeError.
+Refused while capturing, by name: reading a tensor on the host (``item()``, ``numpy()``), making tensors of host arrays,
+adding to gradients of an earlier step, and on the CPU and in the simulator NumPy's operators on the step's arrays.
+
+On a GPU a graph is a CUDA graph. On the CPU it is the list of the launches, whose arrays share memory as they did in an
+eager step; checks, the training graph and allocation are all that a replay leaves out, which for small networks is more
+than half of a step. In the simulator it is such a list, too.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 
-from sccengine import backend
+from sccengine import backend, memory
 from sccengine.autograd import Tensor, as_array, is_grad_enabled
 from sccengine.capture_guard import LENGTH, Guard
+from sccengine.capture_launches import Launches
 from sccengine.precision import get_matmul_precision
 
 _SLOT = 16  # bytes; host values begin at multiples of it
@@ -50,8 +56,8 @@ def capture_step(step_fn, *example_inputs, device=None):
     device           where the step runs; None: where the inputs are, for host arrays the default device
 
     ``step_fn`` gets Tensors and returns a Tensor, an array of the device, None, or tuples, lists and dicts of them.
-    Raises RuntimeError on the CPU, TypeError for inputs that are no arrays, and ValueError for one that requires a
-    gradient, which would go to the step's copy of it.
+    Raises TypeError for inputs that are no arrays, and ValueError for one that requires a gradient, which would go to
+    the step's copy of it.
     """
     if not callable(step_fn):
         raise TypeError(f"capture_step: step_fn must be a function, got {type(step_fn).__name__}")
@@ -61,11 +67,6 @@ def capture_step(step_fn, *example_inputs, device=None):
     if device is None:
         device = next((backend.device_of(a) for a in arrays if type(a) is not np.ndarray), backend.default_device())
     device = backend.resolve_device(device)
-    if device == "cpu":
-        raise RuntimeError(
-            "capture_step: on the CPU a launch costs next to nothing, so there is nothing to capture: call the step "
-            "itself, or give device='cuda'"
-        )
     return CapturedStep(step_fn, [Tensor(array.copy(), device=device) for array in arrays], device)
 
 
@@ -92,7 +93,7 @@ class CapturedStep:
             backend.overwrite(static.array, array)
             static.changed()
         if not self.warm:
-            outputs = _static(self._step_fn(*self._inputs))
+            outputs = _static(self._step_fn(*self._inputs), self.device)
             self.warm = True
             return outputs
         if self.captured:
@@ -128,12 +129,13 @@ class CapturedStep:
         return arrays
 
     def _record(self):
-        graph = _SimulatedGraph() if self.device == "simulator" else _CudaGraph(self.device)
-        capture = Capture(self._inputs, graph.staging)
+        graph = _graph_on(self.device)
+        capture = Capture(self.device, self._inputs, graph)
         before = backend.random_state()
         backend.set_current_capture(capture)
         try:
-            outputs = graph.record(lambda: _static(self._step_fn(*self._inputs)))
+            with _guarded(self._inputs):
+                outputs = graph.record(lambda: _static(self._step_fn(*self._inputs), self.device))
         except BaseException:
             for tensor, gradient in capture.gradients.values():
                 tensor.grad = gradient
@@ -146,6 +148,8 @@ class CapturedStep:
         modules = list(capture.modules.values())
         self._guard = Guard(capture.tensors.values(), modules, capture.fixed, capture.asked)
         self._gradients = [(tensor, tensor.grad) for tensor in capture.tensors.values() if tensor.requires_grad]
+        for tensor in [*_tensors_in(outputs), *(gradient for _, gradient in self._gradients if gradient is not None)]:
+            tensor.array = backend.unguarded(tensor.array)
         # All that a replay overwrites: what is still to be differentiated through it must not use the new values.
         self._changed = [*capture.changed.values(), *_tensors_in(outputs)]
         self._changed += [gradient for _, gradient in self._gradients if gradient is not None]
@@ -165,8 +169,10 @@ def _refuse_gradient(caller, position, value):
 class Capture:
     """What the engine's parts report while a step is being captured, through ``backend.current_capture()``."""
 
-    def __init__(self, inputs, staging):
-        self.host_values = _HostValues(staging)
+    def __init__(self, device, inputs, graph):
+        self.device = device
+        self.kernels = graph.kernels
+        self.host_values = _HostValues(graph.staging)
         self.tensors = {}
         self.modules = {}
         self.fixed = []
@@ -251,7 +257,7 @@ class _HostValues:
         block[2] += -(-value.nbytes // _SLOT) * _SLOT
         self._values.append((fn, block[0][here].view(dtype)))
         self._values[-1][1][...] = value
-        return block[1][here].view(dtype)
+        return backend.guarded(block[1][here].view(dtype))
 
     def refresh(self):
         for fn, part in self._values:
@@ -263,8 +269,47 @@ class _HostValues:
             backend.overwrite(array, host)
 
 
+def _graph_on(device):
+    if device == "cpu":
+        return _CpuGraph()
+    return _SimulatedGraph() if device == "simulator" else _CudaGraph(device)
+
+
+@contextmanager
+def _guarded(tensors):
+    """Within it, NumPy keeps off the inputs of a step on the CPU."""
+    arrays = [tensor.array for tensor in tensors]
+    for tensor in tensors:
+        tensor.array = backend.guarded(tensor.array)
+    try:
+        yield
+    finally:
+        for tensor, array in zip(tensors, arrays):
+            tensor.array = array
+
+
+class _CpuGraph:
+    """The launches of a step on the CPU, and memory from which nobody else is served."""
+
+    def __init__(self):
+        self.kernels = Launches()
+
+    def staging(self, size):
+        return np.empty(size, np.uint8)
+
+    def record(self, run):
+        memory.release()  # what the eager step left: the step's own memory takes its place
+        with memory.pool_of_blocks():
+            return run()
+
+    def replay(self):
+        self.kernels.replay()
+
+
 class _SimulatedGraph:
     """The launches of a step in Numba's simulator."""
+
+    kernels = None  # launches are noted where they reach the simulator
 
     def staging(self, size):
         return np.empty(size, np.uint8).view(backend.SimulatorArray)
@@ -283,6 +328,8 @@ class _SimulatedGraph:
 
 class _CudaGraph:
     """A CUDA graph, and the memory of its arrays: a pool from which nobody else is served."""
+
+    kernels = None  # launches are noted by the stream
 
     def __init__(self, device):
         import cupy
@@ -327,20 +374,27 @@ class _CudaGraph:
             self._graph.launch()
 
 
-def _static(value):
+def _static(value, device):
     """The outputs of a step, cut from the training graph."""
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, (tuple, list)):
-        return type(value)(_static(item) for item in value)
+        return type(value)(_static(item, device) for item in value)
     if isinstance(value, dict):
-        return {key: _static(item) for key, item in value.items()}
-    if value is None or backend.is_device_array(value) or isinstance(value, backend.SimulatorArray):
-        return value
+        return {key: _static(item, device) for key, item in value.items()}
+    if value is None or _is_renewed(value, device):
+        return backend.unguarded(value)
     raise TypeError(
         f"captured step: it returned a {type(value).__name__}, which no replay would renew: return Tensors, or arrays "
         "on the device"
     )
+
+
+def _is_renewed(value, device):
+    """Whether a step on the device made this array; on the CPU the guarded ones, and all in the first, eager call."""
+    if type(value) is np.ndarray:
+        return device == "cpu" and backend.current_capture() is None
+    return backend.is_device_array(value) or isinstance(value, backend.GuardedArray)
 
 
 def _tensors_in(outputs):

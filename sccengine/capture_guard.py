@@ -6,6 +6,10 @@ _PLAIN = (bool, int, float, str, tuple, type(None))
 _ABSENT, LENGTH = object(), object()
 
 
+class StepChanged(RuntimeError):
+    """What a step was captured with is no longer so."""
+
+
 class Guard:
     """Over the tensors and modules that a capture met, and what it was told of.
 
@@ -25,7 +29,7 @@ class Guard:
         self._asked = asked
 
     def check(self):
-        """Raises RuntimeError that names what has changed, with both values where they can be shown."""
+        """Raises StepChanged, a RuntimeError, that names what has changed, with both values where they can be shown."""
         for tensor, array, requires_grad, name in self._tensors:
             if tensor.array is not array:
                 raise _changed(f"{name} was moved or replaced (.to(), .data = ...)")
@@ -44,7 +48,7 @@ class Guard:
 
 
 def _changed(what):
-    return RuntimeError(f"captured step: {what} since the step was captured: capture it anew with capture_step")
+    return StepChanged(f"captured step: {what} since the step was captured: capture it anew with capture_step")
 
 
 def _names(modules):

@@ -2,9 +2,11 @@
 
 A training step makes the same arrays over and over. Returned to the system and asked for again, every page of them is
 faulted in and zeroed anew, which costs more than many a kernel. A block here goes back to its size class when the
-last view of its array is gone.
+last view of its array is gone. A captured step has blocks of its own (``pool_of_blocks``), from which nobody else is
+served, so that it can be replayed on the same memory (``lasting``).
 """
 
+import math
 import threading
 import weakref
 from contextlib import contextmanager
@@ -14,36 +16,72 @@ import numpy as np
 # Below this many bytes the C library keeps freed memory by itself.
 _SMALL = 1 << 17
 _ALIGNMENT = 64
-# Kept and used blocks together stay within the most that was ever in use, and a little for blocks of unequal size.
+# A little more than was ever in use, for blocks of unequal size.
 _SLACK = 1.25
 
-_free = {}  # size class -> list of (block, its first aligned address)
-_bytes = {"used": 0, "kept": 0, "peak": 0}
 _lock = threading.RLock()  # a collection may end an array's life within these very functions
 _accounts = []
 
 
-def _give_back(entry, bytes_=_bytes, free=_free, lock=_lock, slack=_SLACK):
-    # The defaults keep alive what a dying interpreter may have cleared already.
-    size = len(entry[0])
-    with lock:
-        bytes_["used"] -= size
-        if bytes_["used"] + bytes_["kept"] + size <= slack * bytes_["peak"]:
-            bytes_["kept"] += size
-            free.setdefault(size, []).append(entry)
+class Pool:
+    """Blocks of memory, in use or kept by size class; together at most ``slack`` times what was in use at most."""
+
+    def __init__(self, slack):
+        self._slack = slack
+        self._free = {}  # size class -> list of (block, its first aligned address)
+        self._used = self._kept = self._peak = 0
+
+    def take(self, size):
+        """A block of a size class and its first aligned address."""
+        with _lock:
+            self._used += size
+            self._peak = max(self._peak, self._used)
+            entries = self._free.get(size)
+            if entries:
+                self._kept -= size
+                return entries.pop()
+        block = np.empty(size, np.uint8)
+        address = block.__array_interface__["data"][0]
+        return block, address + -address % _ALIGNMENT
+
+    def give_back(self, entry, lock=_lock):
+        """Keep a block for the next array. (A dying interpreter may have cleared the module's names.)"""
+        size = len(entry[0])
+        with lock:
+            self._used -= size
+            if self._used + self._kept + size <= self._slack * self._peak:
+                self._kept += size
+                self._free.setdefault(size, []).append(entry)
+
+    def release(self):
+        """Return all kept blocks to the system, and forget how much was in use at most."""
+        with _lock:
+            self._free.clear()
+            self._kept, self._peak = 0, self._used
+
+
+_shared = Pool(_SLACK)
+
+
+class _Thread(threading.local):
+    pool = _shared
+
+
+_thread = _Thread()
 
 
 class _Lease:
     """What an array's ``base`` points to: gives the block back when the last view dies."""
 
-    __slots__ = ("entry", "__array_interface__")
+    __slots__ = ("pool", "entry", "__array_interface__")
 
-    def __init__(self, entry, shape, dtype):
-        self.entry = entry
-        self.__array_interface__ = {"data": (entry[1], False), "shape": shape, "typestr": dtype.str, "version": 3}
+    def __init__(self, pool, size, shape, dtype):
+        self.pool = pool
+        self.entry = pool.take(size)
+        self.__array_interface__ = {"data": (self.entry[1], False), "shape": shape, "typestr": dtype.str, "version": 3}
 
-    def __del__(self, give_back=_give_back):
-        give_back(self.entry)
+    def __del__(self):
+        self.pool.give_back(self.entry)
 
 
 def empty(shape, dtype):
@@ -55,11 +93,44 @@ def empty(shape, dtype):
     if size < _SMALL:
         array = np.empty(shape, dtype)
     else:
-        array = np.asarray(_Lease(_take(_size_class(size + _ALIGNMENT)), tuple(shape), dtype))
+        array = np.asarray(_Lease(_thread.pool, _size_class(size + _ALIGNMENT), tuple(shape), dtype))
     if _accounts:
         for account in _accounts:
             account.note(array)
     return array
+
+
+def _size_class(size):
+    """``size`` rounded up to an eighth of its power of two, so that nearly equal sizes share blocks."""
+    step = 1 << max(size.bit_length() - 4, 0)
+    return -(-size // step) * step
+
+
+def release():
+    """Return the blocks that nobody uses to the system."""
+    _shared.release()
+
+
+@contextmanager
+def pool_of_blocks():
+    """Within it, this thread's arrays are made in blocks that serve no others, then or later."""
+    before, _thread.pool = _thread.pool, Pool(math.inf)
+    try:
+        yield
+    finally:
+        _thread.pool = before
+
+
+def lasting(array):
+    """The array over the same memory, which stays allocated, but may be handed out again once the array itself dies."""
+    base = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if not isinstance(base, _Lease):
+        return array.view(np.ndarray)
+    block = base.entry[0]
+    offset = array.__array_interface__["data"][0] - block.__array_interface__["data"][0]
+    return np.ndarray(array.shape, array.dtype, block, offset, array.strides)
 
 
 class Account:
@@ -90,29 +161,3 @@ def accounting():
         yield account
     finally:
         _accounts.remove(account)
-
-
-def _size_class(size):
-    """``size`` rounded up to an eighth of its power of two, so that nearly equal sizes share blocks."""
-    step = 1 << max(size.bit_length() - 4, 0)
-    return -(-size // step) * step
-
-
-def _take(size):
-    with _lock:
-        _bytes["used"] += size
-        _bytes["peak"] = max(_bytes["peak"], _bytes["used"])
-        entries = _free.get(size)
-        if entries:
-            _bytes["kept"] -= size
-            return entries.pop()
-    block = np.empty(size, np.uint8)
-    address = block.__array_interface__["data"][0]
-    return block, address + -address % _ALIGNMENT
-
-
-def release():
-    """Return all kept blocks to the system, and forget how much was in use at most."""
-    with _lock:
-        _free.clear()
-        _bytes.update(kept=0, peak=_bytes["used"])

@@ -408,7 +408,7 @@ def test_an_unknown_axis_is_a_usage_error():
         ("bench_depthwise.py", [], "F.conv2d"),
         ("bench_conv2d.py", [], "F.conv2d"),
         ("bench_batch_norm.py", [], "F.batch_norm"),
-        ("bench_train_step.py", ["--seed", "1"], "sccengine"),
+        ("bench_train_step.py", ["--seed", "1"], "sccengine captured"),
     ],
 )
 def test_each_benchmark_runs_and_writes_whole_rows(tmp_path, script, arguments, engine):

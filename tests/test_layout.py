@@ -67,6 +67,7 @@ RANKS = {
     "functional": 4,
     "capture": 3,
     "capture_guard": 2,
+    "capture_launches": 2,
     "tuning": 3,
     "drawing": 3,
     "gradcheck": 3,

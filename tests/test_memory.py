@@ -46,12 +46,33 @@ def test_large_arrays_are_aligned():
 
 
 def test_what_is_kept_is_bounded():
+    pool = memory._shared
     for size in range(20_000, 500_000, 10_000):
         memory.empty((size,), np.float64)
-    assert memory._bytes["used"] == 0
-    assert memory._bytes["kept"] <= memory._SLACK * memory._bytes["peak"]
+    assert pool._used == 0
+    assert pool._kept <= memory._SLACK * pool._peak
     memory.release()
-    assert memory._bytes["kept"] == 0
+    assert pool._kept == 0
+
+
+def test_a_pool_of_blocks_serves_nobody_else():
+    with memory.pool_of_blocks():
+        own = memory.empty((50_000,), np.float32)
+        address = _address(own)
+        lasting = memory.lasting(own.reshape(100, 500)[3:, ::2])
+        own[...] = 7
+        del own
+        assert _address(memory.empty((50_000,), np.float32)) == address, "handed out again within the pool"
+    others = [memory.empty((50_000,), np.float32) for _ in range(3)]
+    assert address not in [_address(other) for other in others]
+    assert lasting.shape == (97, 250) and lasting.strides == (2000, 8) and (lasting == 7).all()
+
+
+def test_small_arrays_last_as_they_are():
+    array = memory.empty((2, 3), np.float64)
+    array[...] = np.arange(6).reshape(2, 3)
+    lasting = memory.lasting(array.T)
+    assert np.shares_memory(lasting, array) and lasting.T.tolist() == array.tolist()
 
 
 def test_threads_never_share_a_block():

@@ -30,6 +30,24 @@ def _inputs(shape=(2, 12, 3, 2), filters=8, groups=3, dtype=np.float64):
     return [random.standard_normal(s).astype(dtype) for s in shapes]
 
 
+@pytest.mark.parametrize("images", [1, 5, 16, 31])
+def test_more_threads_than_vectors_of_columns(images):
+    """Wide layers on a few numbers a channel, which all threads share all the same."""
+    random = np.random.default_rng(images)
+    windows = ChannelWindows.sliding(2048, 2050, 2, 0.5)
+    x, weight = random.standard_normal((images, 2048)), random.standard_normal((2050, 1024))
+    dy = random.standard_normal((images, 2050, 1, 1))
+    dense = windows.scatter(weight)
+    tensors = [Tensor(x[:, :, None, None], requires_grad=True), Tensor(weight, requires_grad=True)]
+    y = F.scc(*tensors, groups=2, overlap=0.5, variant="tiles")
+    y.backward(Tensor(dy))
+    dy = dy[:, :, 0, 0]
+    dweight = np.take_along_axis(dy.T @ x, windows.channels().astype(np.int64), axis=1)
+    assert_close("y", y.numpy()[:, :, 0, 0], x @ dense.T, "float64")
+    assert_close("dx", tensors[0].grad.numpy()[:, :, 0, 0], dy @ dense, "float64")
+    assert_close("dweight", tensors[1].grad.numpy(), dweight, "float64")
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("overlap, stride, relu", [(0.33, 1, False), (0.9, 2, True)])
 def test_gradcheck(variant, overlap, stride, relu):

@@ -224,16 +224,15 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
 
 
 def _call_after_steps(run, steps, action):
-    """Call `action` in the middle of optimizer step number `steps`."""
-    step, count = run.optimizer.step, [0]
+    """Call `action` right after optimizer step number `steps`."""
+    step = run.scheduler.step
 
     def counting():
         step()
-        count[0] += 1
-        if count[0] == steps:
+        if run.scheduler.current_step == steps:
             action()
 
-    run.optimizer.step = counting
+    run.scheduler.step = counting
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

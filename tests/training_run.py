@@ -44,6 +44,22 @@ def trainer(out=None, *, seed=3, lr=0.1, batch=16, test=True, schedule=None, **s
     return Trainer(network, optimizer, train, held_out, schedule=schedule, out=out, **settings)
 
 
+def fit_captured(run, epochs):
+    """Fit; whether the last step was the replay of a captured one."""
+    replayed = None
+    step = run.scheduler.step
+
+    def looking():
+        nonlocal replayed
+        step()
+        captured = run._stepper._captured
+        replayed = captured is not None and captured.captured
+
+    run.scheduler.step = looking
+    run.fit(epochs)
+    return replayed
+
+
 def rows_without_seconds(history):
     return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
 

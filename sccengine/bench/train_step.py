@@ -1,7 +1,8 @@
 """A training step of a model: dscnet on 1x8x8 images, or one whose layers form a chain on 3x32x32 (MobileNet, VGG).
 
-A step is forward, cross-entropy, backward and SGD with momentum 0.9, on a batch of images already on the device. All
-start from the same weights and see the same batches. Before timing, the losses of the first steps are compared with a
+A step is forward, cross-entropy, backward and SGD with momentum 0.9, on a batch of images already on the device, layer
+by layer or captured as one graph of launches, as the Trainer takes it. All start from the same weights and see the same
+batches. Before timing, the losses of the first steps are compared with a
 float64 network made of sccengine.reference, for large models on a few images; afterwards the last timed loss must be
 finite. The floor counts the
 convolutions' and the linear layer's arithmetic (three times the forward pass; the first layer needs no dx) and the
@@ -13,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 import sccengine.functional as F
-from sccengine import Tensor, backend, models, nn, optim
+from sccengine import Tensor, backend, capture_step, models, nn, optim
 from sccengine.bench import oracle_network
 from sccengine.bench.case import Benchmark, Candidate, Case, Work
 
@@ -29,12 +30,9 @@ _CHECKED_LARGE = (2, 8, 1e-2)
 
 def case(axes, device):
     """The case of one scheme."""
-    engine = Candidate(
-        "sccengine", "engine", lambda inputs: _prepare(axes, device, inputs), lambda loss: {"loss": loss.numpy()}
-    )
     return Case(
         axes,
-        [engine],
+        [_candidate(axes, device, captured) for captured in (True, False)],
         _work(axes),
         _drawing(axes),
         lambda inputs: _expected(axes, inputs),
@@ -42,6 +40,15 @@ def case(axes, device):
         headline="warm" if device == "cpu" else "wall",
         checked=lambda candidate, inputs: _first_losses(axes, candidate, inputs),
         last_call=_last_loss_is_finite,
+    )
+
+
+def _candidate(axes, device, captured):
+    return Candidate(
+        "sccengine captured" if captured else "sccengine eager",
+        "engine",
+        lambda inputs: _prepare(axes, device, inputs, captured),
+        lambda loss: {"loss": loss.numpy()},
     )
 
 
@@ -105,7 +112,7 @@ def _layers(model):
     return layers
 
 
-def _prepare(axes, device, inputs):
+def _prepare(axes, device, inputs, captured):
     """step() of the engine: returns the loss."""
     model = build(axes)
     model.load_state_dict(inputs["state"])
@@ -115,15 +122,15 @@ def _prepare(axes, device, inputs):
     ready = [(Tensor(x, device=device), Tensor(labels, device=device)) for x, labels in batches_of(inputs)]
     turn = iter(range(2**62))
 
-    def step():
-        images, labels = ready[next(turn) % len(ready)]
+    def step(images, labels):
         loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         return loss
 
-    return step
+    take = capture_step(step, *ready[0]) if captured else step
+    return lambda: take(*ready[next(turn) % len(ready)])
 
 
 def _first_losses(axes, candidate, inputs):
@@ -151,4 +158,4 @@ def _small(batch):
 
 _LARGE = [dict(model=model, scheme="dw+scc", batch=64, image=32) for model in ("mobilenet", "vgg16")]
 
-BENCHMARK = Benchmark("train_step", [*_small(64), *_LARGE], _small(16), case, "sccengine")
+BENCHMARK = Benchmark("train_step", [*_small(64), *_LARGE], _small(16), case, "sccengine captured")

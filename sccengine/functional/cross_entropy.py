@@ -12,13 +12,14 @@ import numpy as np
 
 from sccengine.autograd import Function, Tensor
 from sccengine.backend import (
-    SimulatorArray,
+    GuardedArray,
     contiguous,
     device_of,
     empty,
     from_rows,
     is_device_array,
     kernels_for,
+    refuse_constant,
     rows,
     to_device,
 )
@@ -51,16 +52,18 @@ def _checked_labels(labels, logits):
     """The labels as int64 on the device of the logits (N, O), their range checked where they are in host memory."""
     samples, classes = logits.shape
     labels = labels.array if isinstance(labels, Tensor) else labels
-    if not isinstance(labels, SimulatorArray) and not is_device_array(labels):
+    if not isinstance(labels, GuardedArray) and not is_device_array(labels):
         labels = np.asarray(labels)
+        refuse_constant(labels)
     if labels.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: labels must be integers (class numbers), got dtype {labels.dtype}")
     if labels.shape != (samples,):
         raise ValueError(
             f"cross_entropy: labels must have shape ({samples},) for logits of shape {logits.shape}, got {labels.shape}"
         )
-    if device_of(logits) == "cpu" or device_of(labels) == "cpu":
+    if device_of(logits) == "cpu":
         labels = to_device(labels, "cpu")
+    if type(labels) is np.ndarray:
         bad = (labels < 0) | (labels >= classes)
         if bad.any():
             first = int(bad.argmax())
@@ -76,7 +79,7 @@ def cross_entropy(logits, labels, label_smoothing=0.0):
 
     logits (N, O); labels (N,) of ints in [0, O), an array, a list or a Tensor; label_smoothing in [0, 1). Labels of
     wrong shape, kind or range are errors that name the first bad one. Labels already on a GPU are not read back, which
-    would wait for it: there one out of range makes the loss NaN.
+    would wait for it, and a captured step reads none: there one out of range makes the loss NaN.
     """
     label_smoothing = checks.fraction("cross_entropy", "label_smoothing", label_smoothing)
     return CrossEntropyFunction(labels, label_smoothing)(logits)

@@ -58,8 +58,8 @@ class Trainer:
     checkpoint_seconds    None, or a checkpoint also every so many seconds within an epoch
     keep                  how many checkpoints are kept, at least 2
     progress              "auto", "terminal", "plain", "notebook" or "quiet"
-    capture               whether steps are captured as one CUDA graph (capture.py): True, False, or "auto": on CUDA;
-                          the bits are the same, so a run may be begun with and resumed without
+    capture               whether steps are captured as one graph of launches (capture.py): True, False, or "auto" (see
+                          Stepper); the bits are the same, so a run may be begun with and resumed without
 
     On a GPU nobody waits for a step: losses are read a few times a second, before everything that is saved or shown,
     so a loss that is not finite stops the run some steps late, by the number of its own step.
@@ -152,6 +152,7 @@ class Trainer:
                 stack.enter_context(self.directory.locked())
             self._start(epochs, resume)
             self._make_stepper()
+            stack.callback(self._stepper.release)
             self._interruption = stack.enter_context(Interruption())
             self.progress.start(epochs, len(self.train_loader), self.step)
             stack.callback(self.progress.stop)

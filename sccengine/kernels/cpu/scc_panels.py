@@ -114,9 +114,10 @@ def share_of(index, count, unit, columns):
 
 @jit
 def even_part(columns, most, unit):
-    """The columns of each of the fewest parts of at most ``most`` that hold them all: nearly equal, in whole units."""
+    """The columns of each of the fewest parts of at most ``most`` that hold them all: nearly equal, in whole units, at
+    least one."""
     parts = max((columns + most - 1) // most, 1)
-    return (columns + parts * unit - 1) // (parts * unit) * unit
+    return max((columns + parts * unit - 1) // (parts * unit), 1) * unit
 
 
 @jit
