@@ -72,11 +72,7 @@ def growth(side, name, batch):
 
     def prepare(count):
         given = name, images[:count].copy(), labels[:count].copy()
-        return (
-            torch_step(expression, *given)
-            if kind == "torch"
-            else engine_step(*given, captured=expression == "captured")
-        )
+        return torch_step(expression, *given) if kind == "torch" else engine_step(*given, expression == "captured")
 
     step = prepare(2)
     step()

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from numbers import Integral
 
 import numpy as np
@@ -48,10 +48,15 @@ class Tiles:
     def count(self):
         return len(self.first)
 
-    @property
+    @cached_property
     def reads(self):
         """Source rows read by all tiles together: the arithmetic done, zeros included, divided by size."""
         return int(self.length.sum())
+
+    @cached_property
+    def begins(self):
+        """(T + 1,) int64: how many rows the tiles before each write, and all together."""
+        return np.cumsum(np.append(0, (self.rows >= 0).sum(axis=1)))
 
 
 @dataclass(frozen=True, eq=False)
