@@ -20,7 +20,7 @@ from numba import get_num_threads, prange
 
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.conv2d_panels import cut_rows, pack_taps, pack_tile
-from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, VECTORS, dot_tile
+from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, VECTORS, dot_tiles
 from sccengine.kernels.cpu.scc_panels import even_part, pack_row, share_of, zeros
 from sccengine.kernels.cpu.scc_tiles import PARALLEL_MACS, contract_panel
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
@@ -153,17 +153,17 @@ def _segment_products(
             pack_row(dy, f * columns + column, count, packed, f * stride)
         pack_taps(source, height, width, batch, taps, *steps, first_row, last_row, cuts, pieces, stride, panel)
         for f in range(0, filters, ROWS):
-            for c in range(0, padded, CHANNELS):
-                dot_tile(
-                    packed,
-                    f * stride,
-                    panel,
-                    c * stride,
-                    stride,
-                    (count + lanes - 1) // lanes,
-                    products,
-                    f * padded + c * ROWS,
-                )
+            dot_tiles(
+                packed,
+                f * stride,
+                panel,
+                np.int64(0),
+                padded // CHANNELS,
+                stride,
+                (count + lanes - 1) // lanes,
+                products,
+                f * padded,
+            )
 
 
 @jit

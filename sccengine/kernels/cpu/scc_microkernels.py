@@ -1,11 +1,13 @@
 """The microkernels of the channel-window contraction, written as LLVM vector code.
 
-``outer_tile``    a tile of ROWS destination rows times up to VECTORS vectors of columns, kept in registers while one
-                  panel row after another is multiplied with a column of packed weights (forward and input gradient):
+``outer_tile``    one after another, tiles of ROWS destination rows times up to VECTORS vectors of columns, each kept in
+                  registers while one panel row after another is multiplied with a column of packed weights (forward and
+                  input gradient):
 
                       y[r, 0:n] = max(floor, bias[r] + sum_i weights[i, r] * panel[i, 0:n])
 
-``dot_tile``      ROWS x CHANNELS dot products along packed rows (weight gradient), vector lanes summed at the end:
+``dot_tiles``     one after another, ROWS x CHANNELS dot products along packed rows (weight gradient), with the lanes of
+                  the sums added up at the end:
 
                       products[c, r] += sum_m a[r, m] * b[c, m]
 
@@ -75,17 +77,18 @@ def _make_outer_tile(vectors):
         rows_at,
         row_stride,
         column,  # of y
+        tiles,  # how many, side by side
         bias,  # one value a destination row, or empty
         floor,  # 0 for ReLU, -inf for none, in the arrays' type; NaN stays NaN
     ):
         index = types.int64
         signature = types.void(
-            panel, index, index, weights, index, index, y, rows, index, index, index, bias, panel.dtype
+            panel, index, index, weights, index, index, y, rows, index, index, index, index, bias, panel.dtype
         )  # fmt: skip
 
         def generate(context, builder, signature, args):
-            pointers = {i: data_pointer(context, builder, signature.args[i], args[i]) for i in (0, 3, 6, 7, 11)}
-            biases = context.make_array(signature.args[11])(context, builder, args[11]).nitems
+            pointers = {i: data_pointer(context, builder, signature.args[i], args[i]) for i in (0, 3, 6, 7, 12)}
+            biases = context.make_array(signature.args[12])(context, builder, args[12]).nitems
             arguments = [pointers.get(i, argument) for i, argument in enumerate(args)] + [biases]
             name = f"sccengine_outer_tile_{vectors}_{signature.args[0].dtype}"
             emit = partial(_emit_outer_tile, vectors, vector_type(signature.args[0]))
@@ -98,84 +101,95 @@ def _make_outer_tile(vectors):
 
 
 def _emit_outer_tile(vectors, vector, builder, arguments):
-    panel, panel_at, stride, weights, weights_at, count, y, rows, rows_at, row_stride, column, bias = arguments[:12]
-    floor, biases = arguments[12:]
+    panel, panel_at, stride, weights, weights_at, count, y, rows, rows_at, row_stride, column, tiles = arguments[:12]
+    bias, floor, biases = arguments[12:]
     row = [builder.sext(builder.load(builder.gep(rows, [builder.add(rows_at, constant(r))])), INT) for r in range(ROWS)]
     used = [builder.icmp_signed(">=", r, constant(0)) for r in row]
     has_bias = builder.icmp_signed(">", biases, constant(0))
-    sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(ROWS)]
+    starts = [cgutils.alloca_once_value(builder, ir.Constant(vector.element, 0.0)) for _ in range(ROWS)]
     for r in range(ROWS):
-        start = cgutils.alloca_once_value(builder, ir.Constant(vector.element, 0.0))
         with builder.if_then(builder.and_(used[r], has_bias)):
-            builder.store(builder.load(builder.gep(bias, [row[r]])), start)
-        for v in range(vectors):
-            builder.store(broadcast(builder, builder.load(start), vector), sums[r][v])
-    fma = multiply_add(builder, vector)
-    with cgutils.for_range(builder, count) as loop:
-        source = builder.gep(panel, [builder.add(panel_at, builder.mul(loop.index, stride))])
-        columns = [load(builder, builder.gep(source, [constant(v * vector.count)]), vector) for v in range(vectors)]
-        weight = builder.gep(weights, [builder.add(weights_at, builder.mul(loop.index, constant(ROWS)))])
-        for r in range(ROWS):
-            scale = broadcast(builder, builder.load(builder.gep(weight, [constant(r)])), vector)
-            for v in range(vectors):
-                builder.store(builder.call(fma, [scale, columns[v], builder.load(sums[r][v])]), sums[r][v])
+            builder.store(builder.load(builder.gep(bias, [row[r]])), starts[r])
+    targets = [builder.gep(y, [builder.add(builder.mul(r, row_stride), column)]) for r in row]
     floor = broadcast(builder, floor, vector)
-    for r in range(ROWS):
-        with builder.if_then(used[r]):
-            target = builder.gep(y, [builder.add(builder.mul(row[r], row_stride), column)])
+    fma = multiply_add(builder, vector)
+    at = [constant(v * vector.count) for v in range(vectors)]
+    sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(ROWS)]
+    with cgutils.for_range(builder, tiles) as tile:
+        begin = builder.mul(tile.index, constant(vectors * vector.count))
+        for r in range(ROWS):
             for v in range(vectors):
-                result = at_least(builder, builder.load(sums[r][v]), floor)
-                store(builder, result, builder.gep(target, [constant(v * vector.count)]))
+                builder.store(broadcast(builder, builder.load(starts[r]), vector), sums[r][v])
+        with cgutils.for_range(builder, count) as loop:
+            first = builder.add(builder.add(panel_at, begin), builder.mul(loop.index, stride))
+            source = builder.gep(panel, [first])
+            columns = [load(builder, builder.gep(source, [at[v]]), vector) for v in range(vectors)]
+            weight = builder.gep(weights, [builder.add(weights_at, builder.mul(loop.index, constant(ROWS)))])
+            for r in range(ROWS):
+                scale = broadcast(builder, builder.load(builder.gep(weight, [constant(r)])), vector)
+                for v in range(vectors):
+                    builder.store(builder.call(fma, [scale, columns[v], builder.load(sums[r][v])]), sums[r][v])
+        for r in range(ROWS):
+            with builder.if_then(used[r]):
+                for v in range(vectors):
+                    result = at_least(builder, builder.load(sums[r][v]), floor)
+                    store(builder, result, builder.gep(targets[r], [builder.add(begin, at[v])]))
 
 
 outer_tile_1, outer_tile_2, outer_tile_3 = (_make_outer_tile(vectors) for vectors in range(1, VECTORS + 1))
 
 
 @intrinsic
-def dot_tile(
+def dot_tiles(
     typing,
     a,  # flat: ROWS rows from a_at
     a_at,
-    b,  # flat: CHANNELS rows from b_at
+    b,  # flat: tiles * CHANNELS rows from b_at
     b_at,
+    tiles,
     stride,  # from one row to the next, in a and in b
     count,  # vectors
     products,  # flat: products[products_at + c * ROWS + r] is added to
     products_at,
 ):
     index = types.int64
-    signature = types.void(a, index, b, index, index, index, products, index)
+    signature = types.void(a, index, b, index, index, index, index, products, index)
 
     def generate(context, builder, signature, args):
-        pointers = {i: data_pointer(context, builder, signature.args[i], args[i]) for i in (0, 2, 6)}
+        pointers = {i: data_pointer(context, builder, signature.args[i], args[i]) for i in (0, 2, 7)}
         arguments = [pointers.get(i, argument) for i, argument in enumerate(args)]
-        emit = partial(_emit_dot_tile, vector_type(signature.args[0]))
-        call_outlined(builder, f"sccengine_dot_tile_{signature.args[0].dtype}", emit, arguments)
+        emit = partial(_emit_dot_tiles, vector_type(signature.args[0]))
+        call_outlined(builder, f"sccengine_dot_tiles_{signature.args[0].dtype}", emit, arguments)
         return context.get_dummy_value()
 
     return signature, generate
 
 
-def _emit_dot_tile(vector, builder, arguments):
-    a, a_at, b, b_at, stride, count, products, products_at = arguments
+def _emit_dot_tiles(vector, builder, arguments):
+    a, a_at, b, b_at, tiles, stride, count, products, products_at = arguments
     zeros = ir.Constant(vector, [0.0] * vector.count)
-    sums = [[cgutils.alloca_once_value(builder, zeros) for _ in range(ROWS)] for _ in range(CHANNELS)]
     a_rows = [builder.gep(a, [builder.add(a_at, builder.mul(stride, constant(r)))]) for r in range(ROWS)]
-    b_rows = [builder.gep(b, [builder.add(b_at, builder.mul(stride, constant(c)))]) for c in range(CHANNELS)]
     fma = multiply_add(builder, vector)
-    with cgutils.for_range(builder, count) as loop:
-        at = builder.mul(loop.index, constant(vector.count))
-        channels = [load(builder, builder.gep(row, [at]), vector) for row in b_rows]
-        for r in range(ROWS):
-            filter_ = load(builder, builder.gep(a_rows[r], [at]), vector)
-            for c in range(CHANNELS):
-                builder.store(builder.call(fma, [filter_, channels[c], builder.load(sums[c][r])]), sums[c][r])
-    for c in range(CHANNELS):
-        totals = _sum_lanes(builder, [builder.load(pointer) for pointer in sums[c]])
-        for i, total in enumerate(totals):
-            at = builder.add(products_at, constant(c * ROWS + i * total.type.count))
-            target = builder.gep(products, [at])
-            store(builder, builder.fadd(load(builder, target, total.type), total), target)
+    sums = [[cgutils.alloca_once(builder, vector) for _ in range(ROWS)] for _ in range(CHANNELS)]
+    with cgutils.for_range(builder, tiles) as tile:
+        first = builder.mul(tile.index, constant(CHANNELS))
+        places = [builder.mul(builder.add(first, constant(c)), stride) for c in range(CHANNELS)]
+        b_rows = [builder.gep(b, [builder.add(b_at, place)]) for place in places]
+        for pointer in (pointer for channel in sums for pointer in channel):
+            builder.store(zeros, pointer)
+        with cgutils.for_range(builder, count) as loop:
+            at = builder.mul(loop.index, constant(vector.count))
+            channels = [load(builder, builder.gep(row, [at]), vector) for row in b_rows]
+            for r in range(ROWS):
+                filter_ = load(builder, builder.gep(a_rows[r], [at]), vector)
+                for c in range(CHANNELS):
+                    builder.store(builder.call(fma, [filter_, channels[c], builder.load(sums[c][r])]), sums[c][r])
+        for c in range(CHANNELS):
+            begin = builder.add(products_at, builder.mul(builder.add(first, constant(c)), constant(ROWS)))
+            totals = _sum_lanes(builder, [builder.load(pointer) for pointer in sums[c]])
+            for i, total in enumerate(totals):
+                target = builder.gep(products, [builder.add(begin, constant(i * total.type.count))])
+                store(builder, builder.fadd(load(builder, target, total.type), total), target)
 
 
 def _sum_lanes(builder, vectors):

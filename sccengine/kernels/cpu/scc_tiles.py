@@ -77,26 +77,8 @@ def contract_panel(
     lanes = VECTOR_BYTES // y.itemsize
     whole = count // lanes * lanes
     for tile in range(begin_tile, end_tile):
-        column = np.int64(0)
-        while column < whole:
-            vectors = _next_vectors((whole - column) // lanes)
-            _outer_tile(
-                vectors,
-                panel,
-                np.int64(first[tile]) * stride + column,
-                stride,
-                packed,
-                packed_at[tile],
-                length[tile],
-                y,
-                rows,
-                tile * ROWS,
-                y_columns,
-                y_at + column,
-                bias,
-                floor,
-            )
-            column += vectors * lanes
+        source = panel, np.int64(first[tile]) * stride, stride, packed, packed_at[tile], np.int64(length[tile])
+        _outer_tiles(whole // lanes, lanes, *source, y, rows, tile * ROWS, y_columns, y_at, bias, floor)
     if whole < count:
         _contract_tail(
             begin_tile,
@@ -119,19 +101,20 @@ def contract_panel(
 
 
 @jit
-def _next_vectors(left):
-    """How many of the vectors left in a row the next tile takes: two and two are faster than three and one."""
-    return left if left < VECTORS else 2 if left == 4 else VECTORS
-
-
-@jit
-def _outer_tile(vectors, panel, begin, stride, packed, packed_at, depth, y, rows, rows_at, y_columns, at, bias, floor):
-    if vectors >= 3:
-        outer_tile_3(panel, begin, stride, packed, packed_at, depth, y, rows, rows_at, y_columns, at, bias, floor)
-    elif vectors == 2:
-        outer_tile_2(panel, begin, stride, packed, packed_at, depth, y, rows, rows_at, y_columns, at, bias, floor)
-    else:
-        outer_tile_1(panel, begin, stride, packed, packed_at, depth, y, rows, rows_at, y_columns, at, bias, floor)
+def _outer_tiles(
+    vectors, lanes, panel, begin, stride, packed, packed_at, depth, y, rows, rows_at, y_columns, at, bias, floor
+):
+    """One tile of rows over so many vectors of columns: by threes, but four that are left two and two."""
+    weights, target, result = (packed, packed_at, depth), (y, rows, rows_at, y_columns), (bias, floor)
+    twos = (-vectors) % 3 if vectors > 1 else 0
+    threes = max(vectors - 2 * twos, 0) // 3
+    if threes:
+        outer_tile_3(panel, begin, stride, *weights, *target, at, threes, *result)
+    if twos:
+        done = 3 * threes * lanes
+        outer_tile_2(panel, begin + done, stride, *weights, *target, at + done, twos, *result)
+    if vectors == 1:
+        outer_tile_1(panel, begin, stride, *weights, *target, at, 1, *result)
 
 
 @jit
@@ -163,7 +146,7 @@ def _contract_tail(
         for r in range(len(aside_bias)):
             aside_bias[r] = bias[max(rows[tile * ROWS + r], 0)]
         source = np.int64(first[tile]) * stride + begin
-        outer_tile_1(panel, source, stride, packed, at, depth, aside, aside_rows, 0, lanes, 0, aside_bias, floor)
+        outer_tile_1(panel, source, stride, packed, at, depth, aside, aside_rows, 0, lanes, 0, 1, aside_bias, floor)
         for r in range(ROWS):
             row = np.int64(rows[tile * ROWS + r])
             if row >= 0:

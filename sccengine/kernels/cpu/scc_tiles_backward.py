@@ -18,7 +18,7 @@ from numba import prange
 
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.rows import row_sum
-from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, dot_tile
+from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, dot_tiles
 from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets, share_of, window_begin, zeros
 from sccengine.kernels.cpu.scc_tiles import contract_panel, groups_of, pack_panel
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
@@ -100,17 +100,17 @@ def _gradients(
             bias_sums[i] += row_sum(dy_packed[i * stride : i * stride + count])
         pack_panel(x, columns, column, count, panel, begin_x, end_x, stride, x_packed)
         for tile in range(begin_tile, end_tile):
-            for c in range(0, length[tile], CHANNELS):
-                dot_tile(
-                    dy_packed,
-                    filter_at[tile] * stride,
-                    x_packed,
-                    (first[tile] + c) * stride,
-                    stride,
-                    (count + lanes - 1) // lanes,
-                    products,
-                    products_at[tile] + c * ROWS,
-                )
+            dot_tiles(
+                dy_packed,
+                filter_at[tile] * stride,
+                x_packed,
+                first[tile] * stride,
+                (length[tile] + CHANNELS - 1) // CHANNELS,
+                stride,
+                (count + lanes - 1) // lanes,
+                products,
+                products_at[tile],
+            )
 
 
 @jit

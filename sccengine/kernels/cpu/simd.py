@@ -80,8 +80,8 @@ def multiply_add(builder, vector):
 
 
 def at_least(builder, value, floor):
-    """``floor`` where ``value`` is not above it, else ``value``; NaN stays NaN."""
-    return builder.select(builder.fcmp_ordered("<=", value, floor), floor, value)
+    """``floor`` where ``value`` is below it, else ``value``: one instruction, by which NaN stays NaN."""
+    return builder.select(builder.fcmp_ordered(">", floor, value), floor, value)
 
 
 def call_outlined(builder, name, emit, arguments):
