@@ -10,7 +10,7 @@ import sys
 import peers
 
 from sccengine.bench.case import Candidate
-from sccengine.bench.train_step import GROUPS, OVERLAP, SETTINGS, batches_of
+from sccengine.bench.train_step import GROUPS, MOMENTUM, OVERLAP, batches_of
 from sccengine.windows import ChannelWindows
 
 
@@ -24,7 +24,7 @@ def candidates(pytorch, axes, device):
     from peers import models
 
     def step(name, inputs):
-        settings = {"groups": GROUPS, "channels": channels, **SETTINGS}
+        settings = {"groups": GROUPS, "channels": channels, "lr": inputs["lr"], "momentum": MOMENTUM}
         network = axes["model"], axes["scheme"], inputs["state"]
         return models.training_step(name, *network, batches_of(inputs), device, **settings)
 

@@ -21,7 +21,7 @@ import peers
 
 from sccengine import Tensor, capture_step, memory, models, optim
 from sccengine import functional as F
-from sccengine.bench.train_step import GROUPS, OVERLAP, SETTINGS
+from sccengine.bench.train_step import GROUPS, LR, MOMENTUM, OVERLAP
 from sccengine.training.machine import describe_machine, versions
 from sccengine.windows import ChannelWindows
 
@@ -32,7 +32,7 @@ SIDES = ("sccengine captured", "sccengine eager", "torch channels_last", "torch 
 def engine_step(name, images, labels, captured):
     """step() of the engine's model; captured: as one graph of launches, which is what training does."""
     model = models.build(name, scheme="dw+scc", groups=GROUPS, overlap=OVERLAP)
-    optimizer = optim.SGD(model.parameters(), **SETTINGS)
+    optimizer = optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
     images, labels = Tensor(images), Tensor(labels)
 
     def step(images, labels):
@@ -52,7 +52,7 @@ def torch_step(expression, name, images, labels):
         return ChannelWindows.sliding(in_channels, out_channels, GROUPS, OVERLAP).channels()
 
     state = models.build(name, scheme="dw+scc", groups=GROUPS, overlap=OVERLAP).state_dict()
-    settings = {"groups": GROUPS, "channels": channels, **SETTINGS}
+    settings = {"groups": GROUPS, "channels": channels, "lr": LR, "momentum": MOMENTUM}
     return twins.training_step(expression, name, "dw+scc", state, [(images, labels)], "cpu", **settings)
 
 

@@ -52,6 +52,7 @@ class Case:
     expected      inputs -> dict of float64 arrays; the oracle
     headline      the mode of timing that ratios are made of
     checked       (candidate, inputs) -> dict of arrays for the check; one call of run() unless given
+    tolerance     of the check, relative to the largest number of an array; or {name of the array: its tolerance}
     layer         the certify.Layer whose certificate's hash the row carries, None for none
     last_call     (inputs, dict of arrays) -> None or what is wrong, for the last timed call; the oracle unless given
     """
@@ -61,7 +62,7 @@ class Case:
     work: Work
     inputs: Callable
     expected: Callable
-    tolerance: float = 1e-4
+    tolerance: float | dict = 1e-4
     headline: str = "warm"
     checked: Callable = field(default=lambda candidate, inputs: candidate.read(candidate.prepare(inputs)()))
     last_call: Callable | None = None
@@ -95,7 +96,7 @@ def name_of(axes):
 
 
 def difference(got, want, tolerance):
-    """None where all arrays agree to tolerance * max|want|, else one line that says which does not."""
+    """None where all arrays agree to their tolerance * max|want|, else one line that says which does not."""
     if set(got) != set(want):
         return f"gave {sorted(got)}, expected {sorted(want)}"
     for name, wanted in want.items():
@@ -103,7 +104,8 @@ def difference(got, want, tolerance):
         if found.shape != np.shape(wanted):
             return f"{name} has shape {found.shape}, expected {np.shape(wanted)}"
         error = float(np.max(np.abs(found - wanted), initial=0.0))
-        allowed = tolerance * max(float(np.max(np.abs(wanted), initial=0.0)), 1e-30)
+        relative = tolerance[name] if isinstance(tolerance, dict) else tolerance
+        allowed = relative * max(float(np.max(np.abs(wanted), initial=0.0)), 1e-30)
         if not error <= allowed:
             return f"{name} is off by {error:.3g}, allowed {allowed:.3g}"
     return None
