@@ -440,3 +440,11 @@ def test_a_loss_that_is_not_finite_passes_through_a_replay():
     images, labels = batch(2)
     images[0, 0, 0, 0] = math.nan
     assert math.isnan(captured(images, labels)["loss"].item())
+
+
+def test_labels_may_be_a_tensor_from_before_the_step():
+    labels = Tensor(np.array([0, 1]), device=DEVICE)
+    captured = scc.capture_step(lambda x: F.cross_entropy(x, labels), np.eye(2, dtype=np.float32), device=DEVICE)
+    for _ in range(3):
+        loss = captured(np.eye(2, dtype=np.float32)).item()
+    assert loss == pytest.approx(math.log(1 + math.exp(-1)))

@@ -2,11 +2,12 @@
 
 Networks of one design space share most of their layers, so a table of layers is small where a list of networks is not.
 An entry of it is a step of one layer as it stands in the network: forward, backward to its parameters and, where the
-network needs it, its input, and the optimizer's update of its parameters. The loss is an entry, too. The latency of a
-network is the sum of its entries' least times, those that nothing else on the machine disturbed; what a step does
-beside its layers (reading the batch, adding gradients up where a graph branches) is left out, and what it does once for
-all of them (walking the graph, calling the optimizer) counts once a layer. benchmarks/layer_sums.py shows how far that
-is from whole steps. A machine that is busy with something else while entries are measured makes them too large.
+network needs it, its input, and the optimizer's update of its parameters, captured (capture.py) as those of a training
+are. The loss is an entry, too. The latency of a network is the sum of its entries' least times, those that nothing else
+on the machine disturbed; what a step does beside its layers (reading the batch, adding gradients up where a graph
+branches) is left out, and what it does once for all of them (seeing that nothing has changed) counts once a layer.
+benchmarks/layer_sums.py shows how far that is from whole steps. A machine that is busy with something else while
+entries are measured makes them too large.
 
 Entries are kept as the timings of kernels are (timings.py), in the same cache folder. Their key is made of the layer
 with all its settings, its inputs, batch size, dtype and optimizer, the variants of kernels that are chosen for it, the
@@ -28,6 +29,7 @@ import sccengine
 import sccengine.functional as F
 from sccengine import backend, get_matmul_precision, nn, timings, tuning
 from sccengine.autograd import Tensor
+from sccengine.capture import capture_step
 from sccengine.models.mode import evaluation_mode
 from sccengine.tuning_keys import device_key, versions
 from sccengine.windows import ChannelWindows
@@ -135,6 +137,7 @@ class LayerTimes:
             "batch": self.batch_size,
             "dtype": "float32",
             "precision": get_matmul_precision(),
+            "captured": True,
             "optimizer": optimizer,
             "variants": self._variants(layer),
             "device": device_key(self.device),
@@ -179,7 +182,7 @@ class LayerTimes:
         return record
 
     def _step(self, layer):
-        """A function that takes one step of a layer alone, on random numbers."""
+        """A captured step of a layer alone, on random numbers."""
         scratch = functools.partial(timings.scratch, self.device, np.dtype(np.float32))
         inputs = [
             Tensor(backend.from_rows(scratch(*shape, self.batch_size)), requires_grad=needed)
@@ -201,7 +204,7 @@ class LayerTimes:
             if optimizer is not None:
                 optimizer.step()
 
-        return step
+        return capture_step(step, device=self.device)
 
 
 def _windows(module):

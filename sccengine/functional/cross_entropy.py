@@ -17,6 +17,7 @@ from sccengine.backend import (
     device_of,
     empty,
     from_rows,
+    guarded,
     is_device_array,
     kernels_for,
     refuse_constant,
@@ -51,7 +52,7 @@ class CrossEntropyFunction(Function):
 def _checked_labels(labels, logits):
     """The labels as int64 on the device of the logits (N, O), their range checked where they are in host memory."""
     samples, classes = logits.shape
-    labels = labels.array if isinstance(labels, Tensor) else labels
+    labels = guarded(labels.array) if isinstance(labels, Tensor) else labels
     if not isinstance(labels, GuardedArray) and not is_device_array(labels):
         labels = np.asarray(labels)
         refuse_constant(labels)
