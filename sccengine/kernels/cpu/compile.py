@@ -23,6 +23,7 @@ import threading
 from pathlib import Path
 
 import numba
+import numpy as np
 
 from sccengine.kernels.cache_folder import cache_root, writable
 
@@ -69,6 +70,17 @@ def _after_fork():
     _serial_only = numba.config.THREADING_LAYER == "omp"
 
 
+def _keep_freed_memory():
+    """Let the C library keep the scratch memory of kernels, of which every launch takes and frees some.
+
+    glibc returns a freed block to the system, and the next launch faults its pages in anew, which takes longer than
+    many a kernel, until it has seen a block of that size freed. So one of the largest such size is freed here, of
+    which no page was ever touched. Where MALLOC_MMAP_THRESHOLD_ is set, that holds.
+    """
+    np.empty((1 << 25) - (1 << 16), np.uint8)
+
+
+_keep_freed_memory()
 _choose_threading_layer()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -21,7 +21,7 @@ from numba import get_num_threads, prange
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.conv2d_panels import cut_rows, pack_taps, pack_tile
 from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, VECTORS, dot_tiles
-from sccengine.kernels.cpu.scc_panels import even_part, pack_row, share_of, zeros
+from sccengine.kernels.cpu.scc_panels import clear_run, even_part, pack_row, scratch, share_of, zeros
 from sccengine.kernels.cpu.scc_tiles import PARALLEL_MACS, contract_panel
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
@@ -46,7 +46,7 @@ def _convolve_columns(
     most = min(max(_PANEL_ELEMENTS // (depth * block), 1), _MOST_BLOCKS) * block
     strip = even_part(end - begin, most, lanes)
     stride = strip + lanes  # one vector more, so that rows fall on different cache lines
-    panel = np.empty(depth * stride, source.dtype)
+    panel = scratch(depth * stride, source.dtype)
     cuts = np.empty((strip // row_columns + 2, 3), np.int64)
     first = np.zeros(len(tiles), np.int64)
     length = np.full(len(tiles), depth)
@@ -143,8 +143,9 @@ def _segment_products(
     count_rows = last_row - first_row
     padded = (count_rows + CHANNELS - 1) // CHANNELS * CHANNELS
     # A dot tile reads whole ROWS of dy and whole CHANNELS of the panel: they must be there.
-    panel = np.zeros(padded * stride, source.dtype)
-    packed = np.zeros((filters + ROWS) * stride, source.dtype)
+    panel, packed = scratch(padded * stride, source.dtype), scratch((filters + ROWS) * stride, source.dtype)
+    clear_run(panel, count_rows * stride, padded * stride)
+    clear_run(packed, filters * stride, (filters + ROWS) * stride)
     cuts = np.empty((chunk // row_columns + 2, 3), np.int64)
     for column in range(begin, end, chunk):
         count = min(chunk, end - column)

@@ -121,6 +121,14 @@ def even_part(columns, most, unit):
 
 
 @jit
+def scratch(count, dtype):
+    """An uninitialised array that begins with a cache line, so that no vector of it lies on two."""
+    memory = np.empty(count + VECTOR_BYTES // 4, dtype)
+    skipped = -memory.ctypes.data % VECTOR_BYTES // memory.itemsize
+    return memory[skipped : skipped + count]
+
+
+@jit
 def zeros(count, dtype):
     """An array of zeros. Made in a parallel kernel itself, it would cost the waking of the other threads."""
     return np.zeros(count, dtype)

@@ -33,7 +33,7 @@ from sccengine.kernels.cpu.scc_microkernels import (
     outer_tile_2,
     outer_tile_3,
 )
-from sccengine.kernels.cpu.scc_panels import even_part, pack_row, pack_weights, packed_offsets, share_of
+from sccengine.kernels.cpu.scc_panels import even_part, pack_row, pack_weights, packed_offsets, scratch, share_of
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
 #: Multiply-accumulates below which waking a second thread costs more than it saves.
@@ -178,7 +178,7 @@ def contract_group(
     most = min(max(_STRIP_ELEMENTS // (len(panel) * block), 1), _STRIP_BLOCKS) * block
     strip = even_part(end - begin, most, lanes)
     stride = strip + lanes  # one vector more, so that rows fall on different cache lines
-    packed_rows = np.empty(len(panel) * stride, source.dtype)
+    packed_rows = scratch(len(panel) * stride, source.dtype)
     tiles = (first, length, rows)
     for column in range(begin, end, strip):
         count = min(strip, end - column)

@@ -19,7 +19,15 @@ from numba import prange
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.rows import row_sum
 from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, dot_tiles
-from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets, share_of, window_begin, zeros
+from sccengine.kernels.cpu.scc_panels import (
+    clear_run,
+    pack_weights,
+    packed_offsets,
+    scratch,
+    share_of,
+    window_begin,
+    zeros,
+)
 from sccengine.kernels.cpu.scc_tiles import contract_panel, groups_of, pack_panel
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 
@@ -74,8 +82,10 @@ def _gradients(
     begin_dy, end_dy = min(begin_dy, begin_filter), max(end_dy, end_filter)
     begin_x, end_x = _reach(first, length, begin_tile, end_tile)
     # A dot tile may read up to CHANNELS - 1 rows of x and ROWS - 1 of dy beyond its own: they must be there.
-    dy_packed = np.zeros((len(dx_panel) + ROWS) * stride, x.dtype)
-    x_packed = np.zeros((len(panel) + CHANNELS) * stride, x.dtype)
+    dy_packed = scratch((len(dx_panel) + ROWS) * stride, x.dtype)
+    x_packed = scratch((len(panel) + CHANNELS) * stride, x.dtype)
+    clear_run(dy_packed, end_dy * stride, (end_dy + ROWS) * stride)
+    clear_run(x_packed, end_x * stride, (end_x + CHANNELS) * stride)
     for column in range(begin, end, chunk):
         count = min(chunk, end - column)
         pack_panel(dy, columns, column, count, dx_panel, begin_dy, end_dy, stride, dy_packed)

@@ -23,7 +23,8 @@ from sccengine.kernels.cpu import depthwise, depthwise_packed, scc_tiles
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.depthwise_runs import forward_runs, gather_plane
 from sccengine.kernels.cpu.scc_microkernels import ROWS
-from sccengine.kernels.cpu.scc_tiles import contract_group, groups_of, pack_weights, packed_offsets
+from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets, scratch
+from sccengine.kernels.cpu.scc_tiles import contract_group, groups_of
 from sccengine.kernels.cpu.simd import lowest
 
 #: Elements of z that a thread makes at a time: a quarter of a second-level cache in float32.
@@ -73,12 +74,12 @@ def _rows(begin, end, x, depthwise_stage, tiles, packed, packed_at, bias, floor,
     _, height, width, batch = y.shape
     row = width * batch
     strip = min(max(_STRIP_ELEMENTS // (channels * row), 1), end - begin)
-    scratch = np.empty(channels * strip * row, x.dtype)
+    images = scratch(channels * strip * row, x.dtype)
     flat = y.reshape(-1)
     for top in range(begin, end, strip):
         count = min(strip, end - top)
         size = count * row
-        z = scratch[: channels * size]
+        z = images[: channels * size]
         image = z.reshape((channels, count, width, batch))
         for c in range(channels):
             gather_plane(x, c, weight, c, shift[c], False, image, c, runs[top : top + count], columns, z_floor)
