@@ -48,6 +48,10 @@ class Tiles:
     def count(self):
         return len(self.first)
 
+    @property
+    def size(self):
+        return self.rows.shape[1]
+
     @cached_property
     def reads(self):
         """Source rows read by all tiles together: the arithmetic done, zeros included, divided by size."""

@@ -11,6 +11,8 @@ import sccengine.functional as F
 from sccengine.autograd import Tensor
 from sccengine.backend import set_num_threads
 from sccengine.gradcheck import assert_close, check_gradients
+from sccengine.kernels.cpu import scc as scc_kernels
+from sccengine.kernels.cpu import scc_microkernels, scc_tiles
 from sccengine.kernels.cpu.scc import VARIANTS
 from sccengine.windows import ChannelWindows
 from tests.checks import scc as checks
@@ -20,6 +22,34 @@ from tests.checks import scc as checks
 @pytest.mark.parametrize("case", checks.CASES, ids=str)
 def test_every_variant_matches_reference(case, dtype):
     checks.check("cpu", case, dtype)
+
+
+@pytest.mark.parametrize("columns", [1, 37, 16 * 7 + 3, 16 * 41])
+@pytest.mark.parametrize(
+    "channels, groups, overlap, size",
+    [
+        (64, 2, 0.5, scc_microkernels.ROWS),  # as many filters share a window as a tall tile has
+        (64, 8, 0.5, scc_microkernels.FLAT_ROWS),
+        (64, 4, 0.25, scc_microkernels.FLAT_ROWS),
+        (54, 3, 0.33, scc_microkernels.FLAT_ROWS),  # the last tile is not full
+    ],
+)
+def test_tall_and_flat_tiles(channels, groups, overlap, size, columns):
+    random = np.random.default_rng(columns)
+    windows = ChannelWindows.sliding(channels, channels, groups, overlap)
+    tiles, dx_tiles = scc_tiles.tiles_of(windows), scc_tiles.transposed_tiles_of(windows)
+    if scc_microkernels.VECTOR_BYTES != 32:
+        assert tiles.size == dx_tiles.size == size
+    x, dy = random.standard_normal((2, channels, columns))
+    weight, bias = random.standard_normal((channels, windows.width)), random.standard_normal(channels)
+    y, dx, dweight, dbias = np.empty_like(dy), np.empty_like(x), np.empty_like(weight), np.empty_like(bias)
+    dense = windows.scatter(weight)
+    scc_kernels.forward(x, weight, bias, y, windows, "tiles", relu=True)
+    scc_kernels.backward(dy, x, weight, dx, dweight, dbias, windows)
+    assert_close("y", y, np.maximum(dense @ x + bias[:, None], 0), "float64")
+    assert_close("dx", dx, dense.T @ dy, "float64")
+    assert_close("dweight", windows.scatter(dweight), windows.mask() * (dy @ x.T), "float64")
+    assert_close("dbias", dbias, dy.sum(axis=1), "float64")
 
 
 def _inputs(shape=(2, 12, 3, 2), filters=8, groups=3, dtype=np.float64):

@@ -1,20 +1,21 @@
 """The microkernels of the channel-window contraction, written as LLVM vector code.
 
-``outer_tile``    one after another, tiles of ROWS destination rows times up to VECTORS vectors of columns, each kept in
+``outer_tile``    one after another, tiles of some destination rows times some vectors of columns, each kept in
                   registers while one panel row after another is multiplied with a column of packed weights (forward and
                   input gradient):
 
                       y[r, 0:n] = max(floor, bias[r] + sum_i weights[i, r] * panel[i, 0:n])
 
-``dot_tiles``     one after another, ROWS x CHANNELS dot products along packed rows (weight gradient), with the lanes of
-                  the sums added up at the end:
+``dot_tiles``     one after another, dot products of some rows with some channels along packed rows (weight gradient),
+                  with the lanes of the sums added up at the end:
 
                       products[c, r] += sum_m a[r, m] * b[c, m]
 
 ``copy_vectors``  a run of whole vectors, three times as fast as the loop that LLVM makes of a Numba assignment loop
 
 LLVM's own vectoriser finds none of them: it would not keep the tile in registers. A tile fills the host's registers: 32
-of 64 bytes with AVX-512, 16 of 32 bytes with AVX2, 32 of 16 bytes on ARM.
+of 64 bytes with AVX-512, 16 of 32 bytes with AVX2, 32 of 16 bytes on ARM. There are two shapes: flat tiles have half as
+many rows as tall ones, so fewer rows with different windows share one.
 """
 
 from functools import partial
@@ -39,8 +40,10 @@ from sccengine.kernels.cpu.simd import (
     vector_type,
 )
 
-#: Destination rows and vectors of columns of an outer tile; channels of a dot tile.
+#: Destination rows and vectors of columns of a tall outer tile; channels of a dot tile with as many rows.
 ROWS, VECTORS, CHANNELS = (4, 3, 3) if VECTOR_BYTES == 32 else (8, 3, 3)
+#: The same of flat tiles.
+FLAT_ROWS, FLAT_VECTORS, FLAT_CHANNELS = (2, 5, 4) if VECTOR_BYTES == 32 else (4, 6, 4)
 
 
 @intrinsic
@@ -62,18 +65,18 @@ def copy_vectors(typing, source, source_at, target, target_at, count):
     return signature, generate
 
 
-def _make_outer_tile(vectors):
+def _make_outer_tile(row_count, vectors):
     @intrinsic
     def outer_tile(
         typing,
         panel,  # flat
         panel_at,  # of the first panel row
         stride,  # from one panel row to the next
-        weights,  # flat, ROWS values a panel row
+        weights,  # flat, row_count values a panel row
         weights_at,
         count,  # panel rows
         y,  # flat
-        rows,  # int32: the destination rows are rows[rows_at : rows_at + ROWS], -1 for none
+        rows,  # int32: the destination rows are rows[rows_at : rows_at + row_count], -1 for none
         rows_at,
         row_stride,
         column,  # of y
@@ -90,8 +93,8 @@ def _make_outer_tile(vectors):
             pointers = {i: data_pointer(context, builder, signature.args[i], args[i]) for i in (0, 3, 6, 7, 12)}
             biases = context.make_array(signature.args[12])(context, builder, args[12]).nitems
             arguments = [pointers.get(i, argument) for i, argument in enumerate(args)] + [biases]
-            name = f"sccengine_outer_tile_{vectors}_{signature.args[0].dtype}"
-            emit = partial(_emit_outer_tile, vectors, vector_type(signature.args[0]))
+            name = f"sccengine_outer_tile_{row_count}_{vectors}_{signature.args[0].dtype}"
+            emit = partial(_emit_outer_tile, row_count, vectors, vector_type(signature.args[0]))
             call_outlined(builder, name, emit, arguments)
             return context.get_dummy_value()
 
@@ -100,96 +103,106 @@ def _make_outer_tile(vectors):
     return outer_tile
 
 
-def _emit_outer_tile(vectors, vector, builder, arguments):
+def _emit_outer_tile(row_count, vectors, vector, builder, arguments):
     panel, panel_at, stride, weights, weights_at, count, y, rows, rows_at, row_stride, column, tiles = arguments[:12]
     bias, floor, biases = arguments[12:]
-    row = [builder.sext(builder.load(builder.gep(rows, [builder.add(rows_at, constant(r))])), INT) for r in range(ROWS)]
+    row = [
+        builder.sext(builder.load(builder.gep(rows, [builder.add(rows_at, constant(r))])), INT)
+        for r in range(row_count)
+    ]
     used = [builder.icmp_signed(">=", r, constant(0)) for r in row]
     has_bias = builder.icmp_signed(">", biases, constant(0))
-    starts = [cgutils.alloca_once_value(builder, ir.Constant(vector.element, 0.0)) for _ in range(ROWS)]
-    for r in range(ROWS):
+    starts = [cgutils.alloca_once_value(builder, ir.Constant(vector.element, 0.0)) for _ in range(row_count)]
+    for r in range(row_count):
         with builder.if_then(builder.and_(used[r], has_bias)):
             builder.store(builder.load(builder.gep(bias, [row[r]])), starts[r])
     targets = [builder.gep(y, [builder.add(builder.mul(r, row_stride), column)]) for r in row]
     floor = broadcast(builder, floor, vector)
     fma = multiply_add(builder, vector)
     at = [constant(v * vector.count) for v in range(vectors)]
-    sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(ROWS)]
+    sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(row_count)]
     with cgutils.for_range(builder, tiles) as tile:
         begin = builder.mul(tile.index, constant(vectors * vector.count))
-        for r in range(ROWS):
+        for r in range(row_count):
             for v in range(vectors):
                 builder.store(broadcast(builder, builder.load(starts[r]), vector), sums[r][v])
         with cgutils.for_range(builder, count) as loop:
             first = builder.add(builder.add(panel_at, begin), builder.mul(loop.index, stride))
             source = builder.gep(panel, [first])
             columns = [load(builder, builder.gep(source, [at[v]]), vector) for v in range(vectors)]
-            weight = builder.gep(weights, [builder.add(weights_at, builder.mul(loop.index, constant(ROWS)))])
-            for r in range(ROWS):
+            weight = builder.gep(weights, [builder.add(weights_at, builder.mul(loop.index, constant(row_count)))])
+            for r in range(row_count):
                 scale = broadcast(builder, builder.load(builder.gep(weight, [constant(r)])), vector)
                 for v in range(vectors):
                     builder.store(builder.call(fma, [scale, columns[v], builder.load(sums[r][v])]), sums[r][v])
-        for r in range(ROWS):
+        for r in range(row_count):
             with builder.if_then(used[r]):
                 for v in range(vectors):
                     result = at_least(builder, builder.load(sums[r][v]), floor)
                     store(builder, result, builder.gep(targets[r], [builder.add(begin, at[v])]))
 
 
-outer_tile_1, outer_tile_2, outer_tile_3 = (_make_outer_tile(vectors) for vectors in range(1, VECTORS + 1))
+outer_tile_1, outer_tile_2, outer_tile_3 = (_make_outer_tile(ROWS, vectors) for vectors in (1, 2, VECTORS))
+flat_tile_1, flat_tile_2, flat_tile_6 = (_make_outer_tile(FLAT_ROWS, vectors) for vectors in (1, 2, FLAT_VECTORS))
 
 
-@intrinsic
-def dot_tiles(
-    typing,
-    a,  # flat: ROWS rows from a_at
-    a_at,
-    b,  # flat: tiles * CHANNELS rows from b_at
-    b_at,
-    tiles,
-    stride,  # from one row to the next, in a and in b
-    count,  # vectors
-    products,  # flat: products[products_at + c * ROWS + r] is added to
-    products_at,
-):
-    index = types.int64
-    signature = types.void(a, index, b, index, index, index, index, products, index)
+def _make_dot_tiles(row_count, channels):
+    @intrinsic
+    def dot_tiles(
+        typing,
+        a,  # flat: row_count rows from a_at
+        a_at,
+        b,  # flat: tiles * channels rows from b_at
+        b_at,
+        tiles,
+        stride,  # from one row to the next, in a and in b
+        count,  # vectors
+        products,  # flat: products[products_at + c * row_count + r] is added to
+        products_at,
+    ):
+        index = types.int64
+        signature = types.void(a, index, b, index, index, index, index, products, index)
 
-    def generate(context, builder, signature, args):
-        pointers = {i: data_pointer(context, builder, signature.args[i], args[i]) for i in (0, 2, 7)}
-        arguments = [pointers.get(i, argument) for i, argument in enumerate(args)]
-        emit = partial(_emit_dot_tiles, vector_type(signature.args[0]))
-        call_outlined(builder, f"sccengine_dot_tiles_{signature.args[0].dtype}", emit, arguments)
-        return context.get_dummy_value()
+        def generate(context, builder, signature, args):
+            pointers = {i: data_pointer(context, builder, signature.args[i], args[i]) for i in (0, 2, 7)}
+            arguments = [pointers.get(i, argument) for i, argument in enumerate(args)]
+            emit = partial(_emit_dot_tiles, row_count, channels, vector_type(signature.args[0]))
+            call_outlined(builder, f"sccengine_dot_tiles_{row_count}_{signature.args[0].dtype}", emit, arguments)
+            return context.get_dummy_value()
 
-    return signature, generate
+        return signature, generate
+
+    return dot_tiles
 
 
-def _emit_dot_tiles(vector, builder, arguments):
+def _emit_dot_tiles(row_count, channel_count, vector, builder, arguments):
     a, a_at, b, b_at, tiles, stride, count, products, products_at = arguments
     zeros = ir.Constant(vector, [0.0] * vector.count)
-    a_rows = [builder.gep(a, [builder.add(a_at, builder.mul(stride, constant(r)))]) for r in range(ROWS)]
+    a_rows = [builder.gep(a, [builder.add(a_at, builder.mul(stride, constant(r)))]) for r in range(row_count)]
     fma = multiply_add(builder, vector)
-    sums = [[cgutils.alloca_once(builder, vector) for _ in range(ROWS)] for _ in range(CHANNELS)]
+    sums = [[cgutils.alloca_once(builder, vector) for _ in range(row_count)] for _ in range(channel_count)]
     with cgutils.for_range(builder, tiles) as tile:
-        first = builder.mul(tile.index, constant(CHANNELS))
-        places = [builder.mul(builder.add(first, constant(c)), stride) for c in range(CHANNELS)]
+        first = builder.mul(tile.index, constant(channel_count))
+        places = [builder.mul(builder.add(first, constant(c)), stride) for c in range(channel_count)]
         b_rows = [builder.gep(b, [builder.add(b_at, place)]) for place in places]
         for pointer in (pointer for channel in sums for pointer in channel):
             builder.store(zeros, pointer)
         with cgutils.for_range(builder, count) as loop:
             at = builder.mul(loop.index, constant(vector.count))
             channels = [load(builder, builder.gep(row, [at]), vector) for row in b_rows]
-            for r in range(ROWS):
+            for r in range(row_count):
                 filter_ = load(builder, builder.gep(a_rows[r], [at]), vector)
-                for c in range(CHANNELS):
+                for c in range(channel_count):
                     builder.store(builder.call(fma, [filter_, channels[c], builder.load(sums[c][r])]), sums[c][r])
-        for c in range(CHANNELS):
-            begin = builder.add(products_at, builder.mul(builder.add(first, constant(c)), constant(ROWS)))
+        for c in range(channel_count):
+            begin = builder.add(products_at, builder.mul(builder.add(first, constant(c)), constant(row_count)))
             totals = _sum_lanes(builder, [builder.load(pointer) for pointer in sums[c]])
             for i, total in enumerate(totals):
                 target = builder.gep(products, [builder.add(begin, constant(i * total.type.count))])
                 store(builder, builder.fadd(load(builder, target, total.type), total), target)
+
+
+dot_tiles, flat_dot_tiles = _make_dot_tiles(ROWS, CHANNELS), _make_dot_tiles(FLAT_ROWS, FLAT_CHANNELS)
 
 
 def _sum_lanes(builder, vectors):

@@ -3,13 +3,19 @@
 import numpy as np
 
 from sccengine.kernels.cpu.compile import jit
-from sccengine.kernels.cpu.scc_microkernels import ROWS, copy_vectors
+from sccengine.kernels.cpu.scc_microkernels import copy_vectors
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 
 
 @jit
+def tile_size(rows, first):
+    """How many rows a tile has."""
+    return len(rows) // max(len(first), 1)
+
+
+@jit
 def pack_weights(tile, weight, scale, starts, channels, width, transposed, panel, first, length, rows, packed, at):
-    """Write W's entries of one tile to packed[at:], ROWS values a panel row.
+    """Write W's entries of one tile to packed[at:], as many values a panel row as the tile has rows.
 
     scale (O,), or empty: factors of the filters, for a tile of filters.
     """
@@ -30,42 +36,44 @@ def window_begin(filter_, tile, starts, channels, panel, first):
 @jit
 def _pack_filters(tile, weight, scale, starts, channels, width, panel, first, length, rows, packed, at):
     """The rows are filters: the taps of each lie one panel row apart from where its window begins."""
-    for j in range(np.int64(length[tile]) * ROWS):
+    size = tile_size(rows, first)
+    for j in range(np.int64(length[tile]) * size):
         packed[np.uint64(at + j)] = 0
-    for r in range(ROWS):
-        row = np.int64(rows[tile * ROWS + r])
+    for r in range(size):
+        row = np.int64(rows[tile * size + r])
         if row < 0:
             continue
         begin = window_begin(row, tile, starts, channels, panel, first)
         source = row * width
-        target = at + r + begin * ROWS
+        target = at + r + begin * size
         before_wrap = min(width, channels - begin)
         factor = scale[row] if len(scale) else weight.dtype.type(1)
         for tap in range(before_wrap):
-            packed[np.uint64(target + tap * ROWS)] = weight[np.uint64(source + tap)] * factor
+            packed[np.uint64(target + tap * size)] = weight[np.uint64(source + tap)] * factor
         for tap in range(before_wrap, width):
-            packed[np.uint64(target + (tap - channels) * ROWS)] = weight[np.uint64(source + tap)] * factor
+            packed[np.uint64(target + (tap - channels) * size)] = weight[np.uint64(source + tap)] * factor
 
 
 @jit
 def _pack_channels(tile, weight, starts, channels, width, panel, first, length, rows, packed, at):
     """The rows are neighbouring channels: a filter of the panel reads them with neighbouring taps."""
-    channel = np.int64(rows[tile * ROWS])
-    full = rows[tile * ROWS + ROWS - 1] >= 0
+    size = tile_size(rows, first)
+    channel = np.int64(rows[tile * size])
+    full = rows[tile * size + size - 1] >= 0
     for i in range(length[tile]):
         filter_ = np.int64(panel[first[tile] + i])
         tap = channel - starts[filter_]
         if tap < 0:
             tap += channels
         source = filter_ * width
-        target = at + i * ROWS
-        if full and tap + ROWS <= width:
-            for r in range(ROWS):
+        target = at + i * size
+        if full and tap + size <= width:
+            for r in range(size):
                 packed[np.uint64(target + r)] = weight[np.uint64(source + tap + r)]
         else:
-            for r in range(ROWS):
+            for r in range(size):
                 value = weight.dtype.type(0)
-                if tap < width and rows[tile * ROWS + r] >= 0:
+                if tap < width and rows[tile * size + r] >= 0:
                     value = weight[np.uint64(source + tap)]
                 packed[np.uint64(target + r)] = value
                 tap = tap + 1 if tap + 1 < channels else 0
@@ -97,11 +105,12 @@ def pack_row(source, start, count, packed, at):
 
 
 @jit
-def packed_offsets(length, unit):
-    """Where each tile's packed values begin, and after the last their number; lengths rounded up to ``unit``."""
+def packed_offsets(length, unit, size):
+    """Where each tile's packed values begin, ``size`` a panel row, and after the last their number; lengths rounded up
+    to ``unit``."""
     offsets = np.zeros(len(length) + 1, np.int64)
     for tile in range(len(length)):
-        offsets[tile + 1] = offsets[tile] + (length[tile] + unit - 1) // unit * unit * ROWS
+        offsets[tile + 1] = offsets[tile] + (length[tile] + unit - 1) // unit * unit * size
     return offsets
 
 

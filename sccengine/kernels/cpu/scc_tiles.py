@@ -1,6 +1,7 @@
 """The channel-window contraction over tiles of sorted windows: the engine's default on the CPU.
 
-Filters sorted by the start of their window are cut into tiles of ROWS; a tile reads the union of its windows once,
+Filters sorted by the start of their window are cut into tiles, tall or flat ones, whichever fill in fewer zeros; a tile
+reads the union of its windows once,
 weights outside a filter's window being zero (``windows.Tiles``). The input gradient is the same contraction with
 channels for filters (``windows.transposed_tiles``), so ``contract`` serves both:
 
@@ -26,18 +27,33 @@ from numba import get_num_threads, prange
 
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.scc_microkernels import (
+    FLAT_ROWS,
+    FLAT_VECTORS,
     ROWS,
     VECTORS,
     copy_vectors,
+    flat_tile_1,
+    flat_tile_2,
+    flat_tile_6,
     outer_tile_1,
     outer_tile_2,
     outer_tile_3,
 )
-from sccengine.kernels.cpu.scc_panels import even_part, pack_row, pack_weights, packed_offsets, scratch, share_of
+from sccengine.kernels.cpu.scc_panels import (
+    even_part,
+    pack_row,
+    pack_weights,
+    packed_offsets,
+    scratch,
+    share_of,
+    tile_size,
+)
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
 #: Multiply-accumulates below which waking a second thread costs more than it saves.
 PARALLEL_MACS = 1 << 21
+# How much longer flat tiles take for the same work: with few registers they load more for it.
+_FLAT_COST = 1.1 if VECTOR_BYTES == 32 else 1.0
 # Elements and blocks of columns that a strip of the forward packs at once: long runs of a row, within half a cache.
 _STRIP_ELEMENTS = 1 << 17
 _STRIP_BLOCKS = 32
@@ -66,19 +82,24 @@ def contract_panel(
     packed_at,  # (T,) where each tile of it begins
     first,  # (T,) the rows that each tile reads
     length,
-    rows,  # (T, ROWS) flat, and those it writes
+    rows,  # (T, size) flat, and those it writes
     bias,  # (R,) or empty
     floor,  # 0 for ReLU, -inf for none
     y,  # (R, y_columns) flat
     y_columns,
     y_at,
 ):
-    """Columns y_at to y_at + count of y, tile by tile."""
+    """Columns y_at to y_at + count of y, tile by tile; of tall tiles or of flat ones."""
+    size = tile_size(rows, first)
     lanes = VECTOR_BYTES // y.itemsize
     whole = count // lanes * lanes
     for tile in range(begin_tile, end_tile):
         source = panel, np.int64(first[tile]) * stride, stride, packed, packed_at[tile], np.int64(length[tile])
-        _outer_tiles(whole // lanes, lanes, *source, y, rows, tile * ROWS, y_columns, y_at, bias, floor)
+        target = y, rows, tile * size, y_columns, y_at, bias, floor
+        if size == ROWS:
+            _tall_tiles(whole // lanes, lanes, *source, *target)
+        else:
+            _flat_tiles(whole // lanes, lanes, *source, *target)
     if whole < count:
         _contract_tail(
             begin_tile,
@@ -101,10 +122,10 @@ def contract_panel(
 
 
 @jit
-def _outer_tiles(
+def _tall_tiles(
     vectors, lanes, panel, begin, stride, packed, packed_at, depth, y, rows, rows_at, y_columns, at, bias, floor
 ):
-    """One tile of rows over so many vectors of columns: by threes, but four that are left two and two."""
+    """A tall tile of rows over so many vectors of columns: by threes, but four that are left two and two."""
     weights, target, result = (packed, packed_at, depth), (y, rows, rows_at, y_columns), (bias, floor)
     twos = (-vectors) % 3 if vectors > 1 else 0
     threes = max(vectors - 2 * twos, 0) // 3
@@ -115,6 +136,24 @@ def _outer_tiles(
         outer_tile_2(panel, begin + done, stride, *weights, *target, at + done, twos, *result)
     if vectors == 1:
         outer_tile_1(panel, begin, stride, *weights, *target, at, 1, *result)
+
+
+@jit
+def _flat_tiles(
+    vectors, lanes, panel, begin, stride, packed, packed_at, depth, y, rows, rows_at, y_columns, at, bias, floor
+):
+    """A flat tile of rows over so many vectors of columns."""
+    weights, target, result = (packed, packed_at, depth), (y, rows, rows_at, y_columns), (bias, floor)
+    widest = vectors // FLAT_VECTORS
+    if widest:
+        flat_tile_6(panel, begin, stride, *weights, *target, at, widest, *result)
+    done = widest * FLAT_VECTORS
+    twos = (vectors - done) // 2
+    if twos:
+        flat_tile_2(panel, begin + done * lanes, stride, *weights, *target, at + done * lanes, twos, *result)
+        done += 2 * twos
+    if done < vectors:
+        flat_tile_1(panel, begin + done * lanes, stride, *weights, *target, at + done * lanes, 1, *result)
 
 
 @jit
@@ -138,17 +177,22 @@ def _contract_tail(
 ):
     """The last columns: a vector of each tile is computed aside, and what belongs to y copied."""
     lanes = VECTOR_BYTES // y.itemsize
-    aside, aside_rows, aside_bias = np.empty(ROWS * lanes, y.dtype), np.arange(ROWS).astype(np.int32), bias[:0]
+    size = tile_size(rows, first)
+    aside, aside_rows, aside_bias = np.empty(size * lanes, y.dtype), np.arange(size).astype(np.int32), bias[:0]
     if len(bias):
-        aside_bias = np.zeros(ROWS, y.dtype)
+        aside_bias = np.zeros(size, y.dtype)
     for tile in range(begin_tile, end_tile):
         at, depth = packed_at[tile], length[tile]
         for r in range(len(aside_bias)):
-            aside_bias[r] = bias[max(rows[tile * ROWS + r], 0)]
+            aside_bias[r] = bias[max(rows[tile * size + r], 0)]
         source = np.int64(first[tile]) * stride + begin
-        outer_tile_1(panel, source, stride, packed, at, depth, aside, aside_rows, 0, lanes, 0, 1, aside_bias, floor)
-        for r in range(ROWS):
-            row = np.int64(rows[tile * ROWS + r])
+        target = aside, aside_rows, 0, lanes, 0, aside_bias, floor
+        if size == ROWS:
+            _tall_tiles(1, lanes, panel, source, stride, packed, at, depth, *target)
+        else:
+            _flat_tiles(1, lanes, panel, source, stride, packed, at, depth, *target)
+        for r in range(size):
+            row = np.int64(rows[tile * size + r])
             if row >= 0:
                 for j in range(end - begin):
                     y[row * y_columns + y_at + begin + j] = aside[r * lanes + j]
@@ -214,12 +258,12 @@ def _contract(
     panel,  # the Tiles: source rows as read,
     first,  # (T,) where each tile reads,
     length,  # (T,) how many,
-    rows,  # (T, ROWS) flat, and what it writes
+    rows,  # (T, size) flat, and what it writes
     bias,  # (R,) or empty
     floor,  # 0 for ReLU, -inf for none
     y,  # (R, M) flat
 ):
-    packed_at = packed_offsets(length, 1)
+    packed_at = packed_offsets(length, 1, tile_size(rows, first))
     packed = np.empty(packed_at[-1], source.dtype)
     windows = (starts, channels, width, transposed)
     tiles = (panel, first, length, rows)
@@ -244,12 +288,12 @@ def contract(x, weight, bias, y, windows, relu=False, scale=None):
 
     scale (O,), or None for ones: factors of the rows of weight.
     """
-    _run(x, weight, bias, y, windows, windows.tiles(ROWS), False, relu, scale)
+    _run(x, weight, bias, y, windows, tiles_of(windows), False, relu, scale)
 
 
 def contract_transposed(dy, weight, dx, windows):
     """dx (C, M) from dy (O, M) and weight (O, K)."""
-    _run(dy, weight, None, dx, windows, windows.transposed_tiles(ROWS), True)
+    _run(dy, weight, None, dx, windows, transposed_tiles_of(windows), True)
 
 
 def _run(source, weight, bias, y, windows, tiles, transposed, relu=False, scale=None):
@@ -277,4 +321,18 @@ def _run(source, weight, bias, y, windows, tiles, transposed, relu=False, scale=
 
 def groups_of(tiles, columns):
     """How many threads share the columns: one where there is little to do."""
-    return get_num_threads() if tiles.reads * ROWS * columns >= PARALLEL_MACS else 1
+    return get_num_threads() if tiles.reads * tiles.size * columns >= PARALLEL_MACS else 1
+
+
+def tiles_of(windows):
+    """Tiles of the filters: tall ones, but flat ones where those multiply by fewer zeros."""
+    return _of_less_work(windows.tiles(ROWS), windows.tiles(FLAT_ROWS))
+
+
+def transposed_tiles_of(windows):
+    """The same of the input channels."""
+    return _of_less_work(windows.transposed_tiles(ROWS), windows.transposed_tiles(FLAT_ROWS))
+
+
+def _of_less_work(tall, flat):
+    return flat if flat.reads * flat.size * _FLAT_COST < tall.reads * tall.size else tall

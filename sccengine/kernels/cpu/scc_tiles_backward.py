@@ -18,17 +18,18 @@ from numba import prange
 
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.rows import row_sum
-from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, dot_tiles
+from sccengine.kernels.cpu.scc_microkernels import CHANNELS, FLAT_CHANNELS, ROWS, dot_tiles, flat_dot_tiles
 from sccengine.kernels.cpu.scc_panels import (
     clear_run,
     pack_weights,
     packed_offsets,
     scratch,
     share_of,
+    tile_size,
     window_begin,
     zeros,
 )
-from sccengine.kernels.cpu.scc_tiles import contract_panel, groups_of, pack_panel
+from sccengine.kernels.cpu.scc_tiles import contract_panel, groups_of, pack_panel, tiles_of, transposed_tiles_of
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 
 # Elements of x and dy that a chunk packs: most of a second-level cache in float32, but so many vectors of each row at
@@ -36,6 +37,12 @@ from sccengine.kernels.cpu.simd import VECTOR_BYTES
 _CHUNK_ELEMENTS = 3 << 17
 _CHUNK_VECTORS = 24, 36
 _MOST_SEGMENTS = 8
+
+
+@jit
+def _dot_channels(size):
+    """Channels of a dot tile with ``size`` rows."""
+    return CHANNELS if size == ROWS else FLAT_CHANNELS
 
 
 @jit
@@ -69,6 +76,7 @@ def _gradients(
     first,
     length,
     filter_at,  # (T + 1,) where the filters of each begin in dx_panel
+    size,  # how many at most
     products,  # added to
     products_at,
     bias_sums,  # (O,), in the order of dx_panel: added to
@@ -81,11 +89,12 @@ def _gradients(
     begin_dy, end_dy = _reach(dx_first, dx_length, begin_dx, end_dx)
     begin_dy, end_dy = min(begin_dy, begin_filter), max(end_dy, end_filter)
     begin_x, end_x = _reach(first, length, begin_tile, end_tile)
-    # A dot tile may read up to CHANNELS - 1 rows of x and ROWS - 1 of dy beyond its own: they must be there.
-    dy_packed = scratch((len(dx_panel) + ROWS) * stride, x.dtype)
-    x_packed = scratch((len(panel) + CHANNELS) * stride, x.dtype)
-    clear_run(dy_packed, end_dy * stride, (end_dy + ROWS) * stride)
-    clear_run(x_packed, end_x * stride, (end_x + CHANNELS) * stride)
+    channels = _dot_channels(size)
+    # A dot tile may read up to channels - 1 rows of x and size - 1 of dy beyond its own: they must be there.
+    dy_packed = scratch((len(dx_panel) + size) * stride, x.dtype)
+    x_packed = scratch((len(panel) + channels) * stride, x.dtype)
+    clear_run(dy_packed, end_dy * stride, (end_dy + size) * stride)
+    clear_run(x_packed, end_x * stride, (end_x + channels) * stride)
     for column in range(begin, end, chunk):
         count = min(chunk, end - column)
         pack_panel(dy, columns, column, count, dx_panel, begin_dy, end_dy, stride, dy_packed)
@@ -110,25 +119,20 @@ def _gradients(
             bias_sums[i] += row_sum(dy_packed[i * stride : i * stride + count])
         pack_panel(x, columns, column, count, panel, begin_x, end_x, stride, x_packed)
         for tile in range(begin_tile, end_tile):
-            dot_tiles(
-                dy_packed,
-                filter_at[tile] * stride,
-                x_packed,
-                first[tile] * stride,
-                (length[tile] + CHANNELS - 1) // CHANNELS,
-                stride,
-                (count + lanes - 1) // lanes,
-                products,
-                products_at[tile],
-            )
+            rows = dy_packed, filter_at[tile] * stride, x_packed, first[tile] * stride
+            tiles, vectors = (length[tile] + channels - 1) // channels, (count + lanes - 1) // lanes
+            if size == ROWS:
+                dot_tiles(*rows, tiles, stride, vectors, products, products_at[tile])
+            else:
+                flat_dot_tiles(*rows, tiles, stride, vectors, products, products_at[tile])
 
 
 @jit
 def _add_up(tile, segments, products, products_at, starts, channels, width, panel, first, rows, dweight):
     """dweight of a tile's filters: the products of all segments that lie in their windows."""
-    size = products_at[-1]
-    for r in range(ROWS):
-        filter_ = np.int64(rows[tile * ROWS + r])
+    all_products, size = products_at[-1], tile_size(rows, first)
+    for r in range(size):
+        filter_ = np.int64(rows[tile * size + r])
         if filter_ < 0:
             continue
         begin = window_begin(filter_, tile, starts, channels, panel, first)
@@ -136,9 +140,9 @@ def _add_up(tile, segments, products, products_at, starts, channels, width, pane
         for tap in range(width):
             i = begin + tap
             i -= channels if i >= channels else 0
-            total = products[np.uint64(at + i * ROWS)]
+            total = products[np.uint64(at + i * size)]
             for segment in range(1, segments):
-                total += products[np.uint64(segment * size + at + i * ROWS)]
+                total += products[np.uint64(segment * all_products + at + i * size)]
             dweight[np.uint64(filter_ * width + tap)] = total
 
 
@@ -180,13 +184,15 @@ def _backward(
 ):
     filters = len(starts)
     dx_tiles = (dx_panel, dx_first, dx_length, dx_rows)
-    packed_at, products_at = packed_offsets(dx_length, 1), packed_offsets(length, CHANNELS)
+    size = tile_size(rows, first)
+    packed_at = packed_offsets(dx_length, 1, tile_size(dx_rows, dx_first))
+    products_at = packed_offsets(length, _dot_channels(size), size)
     packed = np.empty(packed_at[-1], x.dtype)
     products, bias_sums = zeros(segments * products_at[-1], x.dtype), zeros(segments * filters, np.float64)
     windows = (weight, weight[:0], starts, channels, width, True)
     parts = (threads + segments - 1) // segments
     sums = (products, products_at, bias_sums)
-    problem = (dy, x, columns, *dx_tiles, packed, packed_at, dx, panel, first, length, filter_at)
+    problem = (dy, x, columns, *dx_tiles, packed, packed_at, dx, panel, first, length, filter_at, size)
     totals = (segments, products, products_at, starts, channels, width, panel, first, rows, dweight)
     if threads > 1:
         for index in prange(len(dx_first)):
@@ -215,10 +221,10 @@ def backward(dy, x, weight, dx, dweight, dbias, windows):
 
     dx may be None, and weight is not read then; so may dbias.
     """
-    tiles, dx_tiles = windows.tiles(ROWS), windows.transposed_tiles(ROWS)
+    tiles, dx_tiles = tiles_of(windows), transposed_tiles_of(windows)
     dx_count = 0 if dx is None else dx_tiles.count
     columns = x.shape[1]
-    chunk, segments = _cut(columns, len(tiles.panel) + len(dx_tiles.panel), ROWS * tiles.reads, x.itemsize)
+    chunk, segments = _cut(columns, len(tiles.panel) + len(dx_tiles.panel), tiles.size * tiles.reads, x.itemsize)
     dweight = dweight.reshape(-1)
     weight = dweight[:0] if dx is None else weight.reshape(-1)
     _backward(

@@ -22,9 +22,8 @@ from numba import prange
 from sccengine.kernels.cpu import depthwise, depthwise_packed, scc_tiles
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.depthwise_runs import forward_runs, gather_plane
-from sccengine.kernels.cpu.scc_microkernels import ROWS
-from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets, scratch
-from sccengine.kernels.cpu.scc_tiles import contract_group, groups_of
+from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets, scratch, tile_size
+from sccengine.kernels.cpu.scc_tiles import contract_group, groups_of, tiles_of
 from sccengine.kernels.cpu.simd import lowest
 
 #: Elements of z that a thread makes at a time: a quarter of a second-level cache in float32.
@@ -108,7 +107,7 @@ def _by_rows(
     floor,
     y,  # (O, HO, WO, N), written
 ):
-    packed_at = packed_offsets(length, 1)
+    packed_at = packed_offsets(length, 1, tile_size(rows, first))
     packed = np.empty(packed_at[-1], x.dtype)
     depthwise_stage = (taps, shift, z_floor, runs, columns)
     windows = (starts, np.int64(x.shape[0]), width, False)
@@ -142,7 +141,7 @@ def forward(
     taps = depthwise_stage.weight * scale[:, None, None]
     scale, bias = _folded(mixing_stage)
     weight = mixing_stage.weight
-    tiles = windows.tiles(ROWS)
+    tiles = tiles_of(windows)
     filters, height, width, batch = y.shape
     threads = groups_of(tiles, y.size // filters)
     uneven = height % threads > 0 and height < 4 * threads
