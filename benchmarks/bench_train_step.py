@@ -10,13 +10,7 @@ import sys
 import peers
 
 from sccengine.bench.case import Candidate
-from sccengine.bench.train_step import GROUPS, MOMENTUM, OVERLAP, batches_of
-from sccengine.windows import ChannelWindows
-
-
-def channels(in_channels, out_channels):
-    """(O, K): the channel that each tap reads."""
-    return ChannelWindows.sliding(in_channels, out_channels, GROUPS, OVERLAP).channels()
+from sccengine.bench.train_step import MOMENTUM, batches_of
 
 
 def candidates(pytorch, axes, device):
@@ -24,8 +18,8 @@ def candidates(pytorch, axes, device):
     from peers import models
 
     def step(name, inputs):
-        settings = {"groups": GROUPS, "channels": channels, "lr": inputs["lr"], "momentum": MOMENTUM}
         network = axes["model"], axes["scheme"], inputs["state"]
+        settings = {"lr": inputs["lr"], "momentum": MOMENTUM}
         return models.training_step(name, *network, batches_of(inputs), device, **settings)
 
     return [
@@ -35,7 +29,7 @@ def candidates(pytorch, axes, device):
             lambda inputs, name=name: step(name, inputs),
             lambda loss: {"loss": pytorch.numpy(loss)},
         )
-        for name in models.TRAINING_EXPRESSIONS
+        for name in models.expressions(device)
         if axes["scheme"] == "dw+scc" or "SCC" not in name
     ]
 

@@ -21,9 +21,9 @@ import peers
 
 from sccengine import Tensor, capture_step, memory, models, optim
 from sccengine import functional as F
-from sccengine.bench.train_step import GROUPS, LR, MOMENTUM, OVERLAP
+from sccengine.bench.networks import GROUPS, OVERLAP
+from sccengine.bench.train_step import LR, MOMENTUM
 from sccengine.training.machine import describe_machine, versions
-from sccengine.windows import ChannelWindows
 
 STEPS = 4
 SIDES = ("sccengine captured", "sccengine eager", "torch channels_last", "torch NCHW")
@@ -48,11 +48,8 @@ def torch_step(expression, name, images, labels):
     """step() of PyTorch's twin."""
     from peers import models as twins
 
-    def channels(in_channels, out_channels):
-        return ChannelWindows.sliding(in_channels, out_channels, GROUPS, OVERLAP).channels()
-
     state = models.build(name, scheme="dw+scc", groups=GROUPS, overlap=OVERLAP).state_dict()
-    settings = {"groups": GROUPS, "channels": channels, "lr": LR, "momentum": MOMENTUM}
+    settings = {"lr": LR, "momentum": MOMENTUM}
     return twins.training_step(expression, name, "dw+scc", state, [(images, labels)], "cpu", **settings)
 
 

@@ -26,7 +26,18 @@ def tables():
     contraction = _rows("cpu-scc.json")
     steps = _rows("cpu-train-step.json")
     memory = _rows("cpu-memory.json")
-    return "\n".join([_origin(contraction[0]), _contraction_table(contraction), _step_table(steps), _memory(memory)])
+    inference = _rows("cpu-inference.json")
+    training = {"captured": "sccengine captured", "layer by layer": "sccengine eager"}
+    evaluation = {"fused": "sccengine", "and captured": "sccengine captured"}
+    return "\n".join(
+        [
+            _origin(contraction[0]),
+            _contraction_table(contraction),
+            _network_table(steps, "training step, batch 64", training),
+            _network_table(inference, "evaluation, batch 64", evaluation),
+            _memory(memory),
+        ]
+    )
 
 
 def compared():
@@ -144,17 +155,16 @@ def _geometric_mean(ratios):
     return math.exp(sum(math.log(ratio) for ratio in ratios) / len(ratios))
 
 
-def _step_table(rows):
-    lines = [
-        "| training step, batch 64 | sccengine captured | layer by layer | PyTorch | ratio | layer by layer |",
-        "|---|---|---|---|---|---|",
-    ]
+def _network_table(rows, what, ours):
+    """One row a network; ours: {heading: the engine's candidate}."""
+    headings = [what, *ours, "PyTorch", *(f"ratio, {heading}" for heading in ours)]
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for row in rows:
-        captured, eager = (_median(row, "engine", (f"sccengine {kind}",)) for kind in ("captured", "eager"))
+        times = [_median(row, "engine", (name,)) for name in ours.values()]
         theirs = _median(row, "pytorch")
         case = row["case"]
-        name = f"{case['model']}, {case['scheme']}, {case['image']}x{case['image']}"
-        cells = [name, *(f"{x:.2f}" for x in (captured, eager, theirs, theirs / captured, theirs / eager))]
+        cells = [f"{case['model']}, {case['scheme']}, {case['image']}x{case['image']}"]
+        cells += [f"{x:.2f}" for x in (*times, theirs, *(theirs / time for time in times))]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -2,12 +2,28 @@
 
     machine      what GPU and versions there are; without a usable GPU nothing else is started
     tests        the gpu-marked tests; without pytest every operator of tests/checks against its float64 oracle
-    launch       bench_launch.py
-    scc          bench_scc.py --device cuda
-    train_step   bench_train_step.py --device cuda
+    launch       host time of a launch
+    scc_wide     the cases of bench_scc.py with 16 times as many images: 64 and 128 channels,
+    scc_deep     and 256 and 512
+    train        training steps of MobileNet and VGG16 at batch 128, with torch.compile among the peers
+    inference    the same networks in evaluation
+    layers       the sliding-channel layers of VGG16, ResNet18 and MobileNet at batch 128,
+    large        and at batch 1024
+    depthwise    bench_depthwise.py, and
+    conv2d       bench_conv2d.py, and
+    batch_norm   bench_batch_norm.py, all at 512 images
+    scan         the engine alone from 1 to 4096 images, and
+    odd          at odd sizes of image and odd numbers of filters beside the even ones
+    memcheck     every operator of tests/checks under compute-sanitizer,
+    racecheck    for its shared memory too
+    tune         sccengine tune for MobileNet at batch 128,
+    ship         what is clearly better than the rules as a table, in a file beside the results, and
+    tuned        the training step again
 
 The file is written again after each part: a part that fails, hangs or takes its process down costs only its own
-results. Each part has a status ("passed", "failed", "timed out", "skipped"), its seconds and the end of its output.
+results. Each part has a status ("passed", "failed", "timed out", "skipped"), its seconds and the end of its output;
+one that times rows has them too. The time is shared out among the parts chosen, by their weights; what one leaves
+over goes to the next.
 """
 
 from __future__ import annotations
@@ -18,11 +34,13 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 from sccengine.training.files import write_json
@@ -31,39 +49,64 @@ ROOT = Path(__file__).resolve().parents[1]
 _KEPT_OUTPUT = 6000
 
 
-def commands(scratch, seconds):
-    """{part: (command, seconds that it may take, JSON file that it leaves or None)}."""
-    benchmarks = ROOT / "benchmarks"
-    python = sys.executable
+@dataclass(frozen=True)
+class Part:
+    """A command; weight: of its time among the others'; rows: whether it takes --json FILE."""
+
+    command: list
+    weight: float
+    rows: bool = False
+
+
+def parts(tuning_table):
+    """{name: Part}, in the order in which they run."""
+    checks = [sys.executable, __file__, "--checks"]
     # Everything rests on launching and on the intrinsics, so these are tested first.
     first = [ROOT / "tests" / "gpu" / name for name in ("test_launch.py", "test_intrinsics.py")]
     others = sorted(set((ROOT / "tests" / "gpu").glob("test_*.py")) - set(first))
-    tests = [python, "-m", "pytest", "-q", "-m", "gpu", *map(str, first + others)]
+    tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *map(str, first + others)]
     if importlib.util.find_spec("pytest") is None:
-        tests = [python, __file__, "--checks"]
-    bench = ["--device", "cuda", "--min-samples", "20", "--timeout", "2", "--json"]
+        tests = checks
+    sanitizer = ["compute-sanitizer", "--error-exitcode", "1", "--tool"]
+    tune = [sys.executable, "-m", "sccengine", "tune", "--device", "cuda"]
+    ship = [*tune, "--ship", str(tuning_table)]
+    tune += ["--model", "mobilenet", "--input", "3x32x32", "--batch-size", "128", "--seconds", "60"]
+    wide, deep = "H=32,16 N=256", "H=8,4 N=512"
+    networks = "model=mobilenet,vgg16 batch=128"
     return {
-        "tests": (tests, 0.3 * seconds, None),
-        "launch": (
-            [python, str(benchmarks / "bench_launch.py"), *bench, str(scratch / "launch.json")],
-            0.1 * seconds,
-            scratch / "launch.json",
-        ),
-        "scc": (
-            [python, str(benchmarks / "bench_scc.py"), *bench, str(scratch / "scc.json")],
-            0.5 * seconds,
-            scratch / "scc.json",
-        ),
-        "train_step": (
-            [python, str(benchmarks / "bench_train_step.py"), *bench, str(scratch / "train_step.json")],
-            0.1 * seconds,
-            scratch / "train_step.json",
-        ),
+        "tests": Part(tests, 6),
+        "launch": _bench(1, "launch"),
+        "scc_wide": _bench(6, "scc", wide),
+        "scc_deep": _bench(6, "scc", deep),
+        "train": _bench(5, "train_step", networks),
+        "inference": _bench(4, "inference", networks),
+        "layers": _bench(5, "scc_layers"),
+        "large": _bench(5, "scc_layers", "N=1024 pass=both"),
+        "depthwise": _bench(1, "depthwise", "N=512"),
+        "conv2d": _bench(1, "conv2d", "N=512"),
+        "batch_norm": _bench(1, "batch_norm", "N=512"),
+        "scan": _bench(2, "scc", "C=128 cg=2 co=0.5 N=1,4,16,64,256,1024,4096", "--only", "F.scc"),
+        "odd": _bench(3, "scc", "C=128 cg=2 co=0.5 N=64 H=15,16,17,31,32,33 O=127,128,129", "--only", "F.scc"),
+        "memcheck": Part([*sanitizer, "memcheck", *checks], 6),
+        "racecheck": Part([*sanitizer, "racecheck", *checks], 6),
+        "tune": Part(tune, 2),
+        "ship": Part(ship, 0.2),
+        "tuned": _bench(2, "train_step", "model=mobilenet batch=128"),
     }
 
 
-def run_part(command, seconds, rows_file):
+def _bench(weight, name, axes="", *more):
+    conditions = [word for axis in axes.split() for word in ("--axis", axis)]
+    script = ROOT / "benchmarks" / f"bench_{name}.py"
+    command = [sys.executable, str(script), "--device", "cuda", "--min-samples", "20", "--timeout", "1"]
+    return Part([*command, *conditions, *more], weight, rows=True)
+
+
+def run_part(command, seconds, rows_file=None):
     """A part's entry in the result file."""
+    if shutil.which(command[0]) is None:
+        return {"status": "skipped", "output": f"there is no {command[0]} here"}
+    command = [*command, "--json", str(rows_file)] if rows_file else command
     started = time.perf_counter()
     try:
         done = subprocess.run(command, cwd=ROOT, timeout=seconds, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -120,8 +163,10 @@ def run_checks(device="cuda"):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--skip", action="append", default=[], choices=("tests", "launch", "scc", "train_step"))
-    parser.add_argument("--seconds", type=float, default=1500.0, help="for all parts together (default 1500)")
+    names = list(parts(Path()))
+    parser.add_argument("--only", action="append", default=[], choices=names, metavar="PART", help="may be repeated")
+    parser.add_argument("--skip", action="append", default=[], choices=names, metavar="PART", help="may be repeated")
+    parser.add_argument("--seconds", type=float, default=3000.0, help="for all parts together (default 3000)")
     parser.add_argument(
         "--checks", action="store_true", help="only check the operators, in this process, without pytest"
     )
@@ -138,15 +183,21 @@ def main():
     if problem:
         print(f"no GPU to run on: {problem}\nresults: {path}", file=sys.stderr)
         return 1
+    chosen = {
+        name: part
+        for name, part in parts(path.with_suffix(".tuning.json")).items()
+        if name not in options.skip and (name in options.only or not options.only)
+    }
+    deadline = time.perf_counter() + options.seconds
+    weights = sum(part.weight for part in chosen.values())
     with tempfile.TemporaryDirectory() as scratch:
-        for part, (command, seconds, rows_file) in commands(Path(scratch), options.seconds).items():
-            if part in options.skip:
-                entry = {"status": "skipped"}
-            else:
-                entry = run_part(command, seconds, rows_file)
-            results["parts"][part] = entry
+        for name, part in chosen.items():
+            seconds = max(deadline - time.perf_counter(), 0.0) * part.weight / weights
+            weights -= part.weight
+            entry = run_part(part.command, seconds, Path(scratch) / f"{name}.json" if part.rows else None)
+            results["parts"][name] = entry
             write_json(path, results)
-            print(f"{part}: {entry['status']}", flush=True)
+            print(f"{name}: {entry['status']}", flush=True)
     print(f"results: {path}")
     statuses = [part["status"] for part in results["parts"].values()]
     return 0 if set(statuses) <= {"passed", "skipped"} else 1

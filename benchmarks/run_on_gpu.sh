@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the gpu-marked tests and the benchmarks on this machine's GPU and leaves one JSON file of results.
 #
-#     benchmarks/run_on_gpu.sh [--skip PART]... [--seconds N]
+#     benchmarks/run_on_gpu.sh [--only PART]... [--skip PART]... [--seconds N]
 #
 # Needs Python with the dependencies of setup.cfg, numba-cuda, CuPy and, for the peers, PyTorch; nothing is installed or
 # downloaded.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sccengine.bench import case as cases
-from sccengine.bench import ceilings, compare, harness, plots, rows, selection, tables
+from sccengine.bench import catalog, ceilings, compare, harness, plots, rows, selection, tables
 from sccengine.cli.main import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +21,10 @@ CEILINGS = {"gemm": 1e9, "memory": 1e9, "cache": 1e10}
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 OPTIONS = harness.Options(min_samples=3, timeout=0.5, cache="warm", threads=1)
 QUICK = ["--min-samples", "3", "--timeout", "0.1", "--cache", "warm"]
+
+
+# All but scc, whose small cases the scripts time below.
+NAMES = [name for name in catalog.NAMES if name != "scc"]
 
 
 def double(inputs):
@@ -325,12 +329,10 @@ def quick(monkeypatch):
 
 def test_the_verb_times_checks_and_writes_rows(quick, tmp_path, capsys):
     file = tmp_path / "rows.json"
-    assert run([*quick, "depthwise", "batch_norm", "conv2d", "train_step", "--json", str(file)]) == 0
+    assert run([*quick, *NAMES, "--json", str(file)]) == 0
     out = capsys.readouterr().out
     found = rows.read_rows(file)
-    assert [row["benchmark"] for row in found] == [
-        f"bench_{name}" for name in ("depthwise", "batch_norm", "conv2d", "train_step") for _ in range(2)
-    ]
+    assert [row["benchmark"] for row in found] == [f"bench_{name}" for name in NAMES for _ in range(2)]
     for row in found:
         assert {entry["status"] for entry in row["candidates"].values()} == {"ok"}
     assert "forward: F.batch_norm at" in out and "of floor" in out
@@ -409,6 +411,7 @@ def test_an_unknown_axis_is_a_usage_error():
         ("bench_conv2d.py", [], "F.conv2d"),
         ("bench_batch_norm.py", [], "F.batch_norm"),
         ("bench_train_step.py", ["--seed", "1"], "sccengine captured"),
+        ("bench_inference.py", [], "sccengine"),
     ],
 )
 def test_each_benchmark_runs_and_writes_whole_rows(tmp_path, script, arguments, engine):
@@ -458,9 +461,29 @@ def test_the_parts_of_run_on_gpu_survive_each_other(monkeypatch, tmp_path):
     import run_on_gpu
 
     rows = tmp_path / "rows.json"
-    write = f"import pathlib; pathlib.Path({str(rows)!r}).write_text('[1]'); print('half way'); 1 / 0"
+    write = "import pathlib, sys; pathlib.Path(sys.argv[2]).write_text('[1]'); print('half way'); 1 / 0"
     failed = run_on_gpu.run_part([sys.executable, "-c", write], 60, rows)
     assert failed["status"] == "failed" and failed["rows"] == [1]
     assert "half way" in failed["output"] and "ZeroDivisionError" in failed["output"]
-    hanging = run_on_gpu.run_part([sys.executable, "-c", "import time; time.sleep(60)"], 0.5, None)
+    hanging = run_on_gpu.run_part([sys.executable, "-c", "import time; time.sleep(60)"], 0.5)
     assert hanging["status"] == "timed out"
+    absent = run_on_gpu.run_part(["no-such-program"], 60)
+    assert absent["status"] == "skipped" and "no-such-program" in absent["output"]
+
+
+def test_the_benchmarks_of_run_on_gpu_have_cases(monkeypatch, tmp_path, capsys):
+    """Their axes and candidates are there, so that no time of a GPU is spent to find a slip in a command."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import run_on_gpu
+
+    counts = {}
+    for name, part in run_on_gpu.parts(tmp_path / "table.json").items():
+        if part.rows and name != "launch":  # which is timed on a GPU only
+            benchmark = Path(part.command[1]).stem.removeprefix("bench_")
+            on_cpu = ["cpu" if word == "cuda" else word for word in part.command[2:]]
+            assert run(["bench", benchmark, *on_cpu, "--list"]) == 0, name
+            counts[name] = sum("=" in line for line in capsys.readouterr().out.splitlines())
+    assert counts["scc_wide"] == counts["scc_deep"] == 20
+    assert counts["train"] == counts["inference"] == 2
+    assert counts["scan"] == 14 and counts["odd"] == 36
+    assert min(counts.values()) > 0

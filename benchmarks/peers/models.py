@@ -19,6 +19,9 @@ import torch
 from torch.nn import AdaptiveAvgPool2d, BatchNorm2d, ChannelShuffle, Conv2d, Flatten, Linear, MaxPool2d, Sequential
 from torch.nn.functional import cross_entropy
 
+from sccengine.bench.networks import GROUPS, OVERLAP
+from sccengine.windows import ChannelWindows
+
 from .pytorch import SCC, NormReLU, tensor
 
 VGG = {
@@ -171,28 +174,61 @@ def build(
         return builder(layout, scheme, in_channels, num_classes, scale, stem)
 
 
-TRAINING_EXPRESSIONS = {
+_EXPRESSIONS = {
     # name in the tables: (memory format, SCC expression)
     "NCHW": (torch.contiguous_format, "banded conv NCHW"),
     "NCHW, SCC as matmul": (torch.contiguous_format, "banded matmul NCHW"),
     "channels_last": (torch.channels_last, "banded conv channels_last"),
     "channels_last, SCC as linear": (torch.channels_last, "banded linear channels_last"),
 }
+_COMPILED = "compiled "
 
 
-def training_step(expression, name, scheme, state, batches, device, *, groups, channels, lr, momentum):
+def expressions(device):
+    """Names of the ways to run a network; on a GPU each also by torch.compile with CUDA graphs."""
+    compiled = [_COMPILED + name for name in _EXPRESSIONS] if device.startswith("cuda") else []
+    return [*_EXPRESSIONS, *compiled]
+
+
+def scc_channels(in_channels, out_channels):
+    """(O, K): the channel that each tap reads."""
+    return ChannelWindows.sliding(in_channels, out_channels, GROUPS, OVERLAP).channels()
+
+
+def _prepared(expression, name, scheme, state, in_channels, device):
+    """(network of the engine's state, memory format of its images)."""
+    memory_format, scc = _EXPRESSIONS[expression.removeprefix(_COMPILED)]
+    settings = {"groups": GROUPS, "channels": scc_channels, "in_channels": in_channels, "expression": scc}
+    model = build(name, scheme, device=device, **settings)
+    model.load_state_dict({key: torch.as_tensor(np.asarray(value)) for key, value in state.items()})
+    return model.to(memory_format=memory_format), memory_format
+
+
+def _compiled(expression, model):
+    return torch.compile(model, mode="reduce-overhead") if expression.startswith(_COMPILED) else model
+
+
+def inference(expression, name, scheme, state, images, device):
+    """forward(): the logits of a batch of images in evaluation."""
+    model, memory_format = _prepared(expression, name, scheme, state, images.shape[1], device)
+    model = _compiled(expression, model.eval())
+    ready = tensor(images, device).contiguous(memory_format=memory_format)
+
+    def forward():
+        with torch.inference_mode():
+            return model(ready)
+
+    return forward
+
+
+def training_step(expression, name, scheme, state, batches, device, *, lr, momentum):
     """step(): one forward, loss, backward and SGD step on the next of ``batches``; returns the loss tensor.
 
-    expression   one of TRAINING_EXPRESSIONS
+    expression   one of expressions()
     state        the engine's state dict, from which the weights are taken
     """
-    memory_format, scc = TRAINING_EXPRESSIONS[expression]
-    in_channels = batches[0][0].shape[1]
-    model = build(
-        name, scheme, groups=groups, channels=channels, in_channels=in_channels, expression=scc, device=device
-    )
-    model.load_state_dict({key: torch.as_tensor(np.asarray(value)) for key, value in state.items()})
-    model = model.train().to(memory_format=memory_format)
+    model, memory_format = _prepared(expression, name, scheme, state, batches[0][0].shape[1], device)
+    model = _compiled(expression, model.train())
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
     ready = [
         (tensor(images, device).contiguous(memory_format=memory_format), tensor(labels, device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-NAMES = ("scc", "depthwise", "conv2d", "batch_norm", "train_step")
+NAMES = ("scc", "scc_layers", "depthwise", "conv2d", "batch_norm", "train_step", "inference")
 
 _added = {}
 _peers = {}

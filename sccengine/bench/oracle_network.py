@@ -1,4 +1,4 @@
-"""Training steps in float64 from sccengine.reference alone: what every framework's losses are compared with.
+"""Networks in float64 from sccengine.reference alone: what every framework's losses and logits are compared with.
 
 The network is a list of layers, (kind, name, settings) each: the kind is one of LAYERS, the name that of its parameters
 in the state dict, the settings those of the reference's function. Settings are all that it takes from the engine.
@@ -36,6 +36,16 @@ def training_losses(layers, state, batches, *, lr, momentum):
     return np.array(losses)
 
 
+def logits(layers, state, images):
+    """(N, classes) of ``images`` (N, C, H, W) in evaluation: batch norms take the running statistics."""
+    state = {name: np.asarray(value, np.float64) for name, value in state.items()}
+    found = images
+    for kind, name, settings in layers:
+        layer = _norm_relu_in_evaluation if kind == "norm_relu" else LAYERS[kind]
+        found = layer(state, name, found, [], settings)
+    return found
+
+
 def _keeping(names, backward):
     """An undo step: stores the parameters' gradients by name, returns the input's."""
 
@@ -70,6 +80,12 @@ def _norm_relu(parameters, name, x, undo, settings):
     undo.append(_keeping(names, lambda dy: reference.batch_norm_training_backward(dy, x, weight)))
     undo.append(lambda dy, _: reference.relu_backward(dy, y))
     return reference.relu_forward(y)
+
+
+def _norm_relu_in_evaluation(parameters, name, x, undo, settings):
+    _, weight, bias = _layer(parameters, name)
+    mean, var = parameters[f"{name}.running_mean"], parameters[f"{name}.running_var"]
+    return reference.relu_forward(reference.batch_norm_inference_forward(x, weight, bias, mean, var))
 
 
 def _max_pool(parameters, name, x, undo, settings):

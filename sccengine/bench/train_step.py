@@ -13,11 +13,10 @@ from __future__ import annotations
 import numpy as np
 
 import sccengine.functional as F
-from sccengine import Tensor, backend, capture_step, models, nn, optim
-from sccengine.bench import oracle_network
+from sccengine import Tensor, backend, capture_step, optim
+from sccengine.bench import networks, oracle_network
 from sccengine.bench.case import Benchmark, Candidate, Case, Work
 
-GROUPS, OVERLAP = 2, 0.5
 LR, MOMENTUM = 0.05, 0.9
 _BATCHES = 8
 # Steps that are checked; images of their batch (the oracle loops over all taps in Python), their learning rate, and how
@@ -53,16 +52,6 @@ def _candidate(axes, device, captured):
     )
 
 
-def build(axes):
-    """The network that all competitors copy, freshly initialised, on the CPU."""
-    settings = {"scheme": axes["scheme"], "groups": GROUPS, "overlap": OVERLAP}
-    return models.build(axes["model"], in_channels=_image_shape(axes)[0], **settings)
-
-
-def _image_shape(axes):
-    return (1 if axes["model"] == "dscnet" else 3, axes["image"], axes["image"])
-
-
 def batches_of(inputs):
     """List of (images, labels)."""
     return list(zip(inputs["images"], inputs["labels"]))
@@ -71,11 +60,11 @@ def batches_of(inputs):
 def _drawing(axes):
     def inputs_of(rng):
         backend.set_seed(int(rng.integers(2**31)))
-        shape = (_BATCHES, axes["batch"], *_image_shape(axes))
+        shape = (_BATCHES, axes["batch"], *networks.image_shape(axes))
         return {
             "images": rng.standard_normal(shape, dtype=np.float32),
             "labels": rng.integers(0, 10, shape[:2]),
-            "state": build(axes).state_dict(),
+            "state": networks.build(axes).state_dict(),
             "lr": LR,
         }
 
@@ -102,32 +91,13 @@ def _expected(axes, inputs):
     """What the float64 oracle makes of the checked steps."""
     inputs = _checked(axes, inputs)
     settings = {"lr": inputs["lr"], "momentum": MOMENTUM}
-    layers = _layers(build(axes))
+    layers = networks.layers(axes)
     return _outcome(oracle_network.training_losses(layers, inputs["state"], batches_of(inputs), **settings))
-
-
-def _layers(model):
-    """The layers of a chain as oracle_network takes them; ValueError for a model that is none."""
-    layers = []
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.Conv2d):
-            layers.append(("conv2d", name, (layer.stride, layer.padding, layer.groups)))
-        elif isinstance(layer, nn.SCC):
-            layers.append(("scc", name, (layer.groups, layer.overlap)))
-        elif isinstance(layer, nn.BatchNorm2d) and layer.relu:
-            layers.append(("norm_relu", name, ()))
-        elif isinstance(layer, nn.MaxPool2d):
-            layers.append(("max_pool2d", name, (layer.kernel_size, layer.stride, layer.padding)))
-        elif isinstance(layer, (nn.GlobalAvgPool2d, nn.Linear)):
-            layers.append(("linear" if isinstance(layer, nn.Linear) else "global_avg_pool2d", name, ()))
-        elif not list(layer.children()):
-            raise ValueError(f"train_step: there is no oracle for {type(layer).__name__} ({name})")
-    return layers
 
 
 def _prepare(axes, device, inputs, captured):
     """step() of the engine: returns the loss."""
-    model = build(axes)
+    model = networks.build(axes)
     model.load_state_dict(inputs["state"])
     model = model.to(device)
     model.train()
@@ -159,7 +129,7 @@ def _last_loss_is_finite(_, got):
 
 def _work(axes):
     """Operations and bytes that no training step can do without."""
-    summary = models.summarize(build(axes), _image_shape(axes))
+    summary = networks.summary(axes)
     first = next(row.macs for row in summary.rows if row.macs)
     # Parameters, gradients and momentum: each read and written once.
     return Work(2.0 * axes["batch"] * (3 * summary.macs - first), 6 * 4.0 * summary.params)

@@ -62,10 +62,11 @@ _file = click.Path(dir_okay=False, path_type=Path)
 def bench(ctx, names, listing, axes, only, variants, small, json_file, pair, plot, out, device, **settings):
     """Time operators and training steps, after checking that they are right; compare and draw what was measured.
 
-    NAME is one of scc, depthwise, conv2d, batch_norm, train_step. Beside each median stand its spread and its share of
-    the floor: the time that the arithmetic would take at the rate of this machine's own matrix product, or the traffic
-    at its memory's rate, whichever is longer; both rates are measured first. A result that is wrong, before or after
-    timing, or a time below the floor is refused, and the exit code is 1. Ctrl-C keeps the cases that are done.
+    NAME is one of scc, scc_layers, depthwise, conv2d, batch_norm, train_step, inference. Beside each median stand its
+    spread and its share of the floor: the time that the arithmetic would take at the rate of this machine's own matrix
+    product, or the traffic at its memory's rate, whichever is longer; both rates are measured first. A result that is
+    wrong, before or after timing, or a time below the floor is refused, and the exit code is 1. Ctrl-C keeps the cases
+    that are done.
 
     \b
     Examples:
