@@ -9,8 +9,6 @@ import sys
 
 import peers
 
-from sccengine.bench.case import Candidate
-
 
 def candidates(pytorch, axes, device):
     """PyTorch's formulations."""
@@ -19,15 +17,7 @@ def candidates(pytorch, axes, device):
     def forward(name, inputs):
         return models.inference(name, axes["model"], axes["scheme"], inputs["state"], inputs["images"], device)
 
-    return [
-        Candidate(
-            f"torch {name}",
-            "pytorch",
-            lambda inputs, name=name: forward(name, inputs),
-            lambda logits: {"logits": pytorch.numpy(logits)},
-        )
-        for name in models.expressions(device)
-    ]
+    return models.candidates(axes, device, forward, "logits")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import sys
 
 import peers
 
-from sccengine.bench.case import Candidate
 from sccengine.bench.train_step import MOMENTUM, batches_of
 
 
@@ -22,16 +21,7 @@ def candidates(pytorch, axes, device):
         settings = {"lr": inputs["lr"], "momentum": MOMENTUM}
         return models.training_step(name, *network, batches_of(inputs), device, **settings)
 
-    return [
-        Candidate(
-            f"torch {name}",
-            "pytorch",
-            lambda inputs, name=name: step(name, inputs),
-            lambda loss: {"loss": pytorch.numpy(loss)},
-        )
-        for name in models.expressions(device)
-        if axes["scheme"] == "dw+scc" or "SCC" not in name
-    ]
+    return models.candidates(axes, device, step, "loss")
 
 
 if __name__ == "__main__":

@@ -19,10 +19,11 @@ import torch
 from torch.nn import AdaptiveAvgPool2d, BatchNorm2d, ChannelShuffle, Conv2d, Flatten, Linear, MaxPool2d, Sequential
 from torch.nn.functional import cross_entropy
 
+from sccengine.bench.case import Candidate
 from sccengine.bench.networks import GROUPS, OVERLAP
 from sccengine.windows import ChannelWindows
 
-from .pytorch import SCC, NormReLU, tensor
+from .pytorch import SCC, NormReLU, numpy, tensor
 
 VGG = {
     "vgg11": "64 M 128 M 256 256 M 512 512 M 512 512 M",
@@ -188,6 +189,23 @@ def expressions(device):
     """Names of the ways to run a network; on a GPU each also by torch.compile with CUDA graphs."""
     compiled = [_COMPILED + name for name in _EXPRESSIONS] if device.startswith("cuda") else []
     return [*_EXPRESSIONS, *compiled]
+
+
+def candidates(axes, device, prepare, result):
+    """A Candidate of each expression that makes a difference to the case's scheme.
+
+    prepare   (expression, inputs) -> run; result: the name of what run() returns
+    """
+    return [
+        Candidate(
+            f"torch {name}",
+            "pytorch",
+            lambda inputs, name=name: prepare(name, inputs),
+            lambda found: {result: numpy(found)},
+        )
+        for name in expressions(device)
+        if axes["scheme"] == "dw+scc" or "SCC" not in name
+    ]
 
 
 def scc_channels(in_channels, out_channels):

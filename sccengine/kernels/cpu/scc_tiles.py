@@ -95,11 +95,7 @@ def contract_panel(
     whole = count // lanes * lanes
     for tile in range(begin_tile, end_tile):
         source = panel, np.int64(first[tile]) * stride, stride, packed, packed_at[tile], np.int64(length[tile])
-        target = y, rows, tile * size, y_columns, y_at, bias, floor
-        if size == ROWS:
-            _tall_tiles(whole // lanes, lanes, *source, *target)
-        else:
-            _flat_tiles(whole // lanes, lanes, *source, *target)
+        _outer_tiles(size, whole // lanes, lanes, *source, y, rows, tile * size, y_columns, y_at, bias, floor)
     if whole < count:
         _contract_tail(
             begin_tile,
@@ -119,6 +115,15 @@ def contract_panel(
             y_columns,
             y_at,
         )
+
+
+@jit
+def _outer_tiles(size, vectors, *problem):
+    """One tile of ``size`` rows over so many vectors of columns; after ``vectors`` the arguments of _tall_tiles."""
+    if size == ROWS:
+        _tall_tiles(vectors, *problem)
+    else:
+        _flat_tiles(vectors, *problem)
 
 
 @jit
@@ -187,10 +192,7 @@ def _contract_tail(
             aside_bias[r] = bias[max(rows[tile * size + r], 0)]
         source = np.int64(first[tile]) * stride + begin
         target = aside, aside_rows, 0, lanes, 0, aside_bias, floor
-        if size == ROWS:
-            _tall_tiles(1, lanes, panel, source, stride, packed, at, depth, *target)
-        else:
-            _flat_tiles(1, lanes, panel, source, stride, packed, at, depth, *target)
+        _outer_tiles(size, 1, lanes, panel, source, stride, packed, at, depth, *target)
         for r in range(size):
             row = np.int64(rows[tile * size + r])
             if row >= 0:
