@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sccengine.bench import case as cases
-from sccengine.bench import catalog, ceilings, compare, harness, plots, rows, selection, tables
+from sccengine.bench import catalog, ceilings, compare, harness, plots, rows, selection, tables, timers
 from sccengine.cli.main import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,6 +54,19 @@ def measure(problem, peak=CEILINGS):
 
 def status(row, name):
     return row["candidates"][name]["status"]
+
+
+@pytest.mark.parametrize("seconds, untimed", [(0.003, 4), (0.02, 1)])
+def test_warm_calls_come_after_untimed_ones(monkeypatch, seconds, untimed):
+    now, calls = [0.0], []
+
+    def run():
+        now[0] += seconds
+        calls.append(now[0])
+
+    monkeypatch.setattr(timers.time, "perf_counter", lambda: now[0])
+    taken = timers.CpuTimer(clock=lambda: now[0], rest=0).sample(run, "warm", 3)
+    assert taken == pytest.approx([seconds] * 3) and len(calls) == untimed + 3
 
 
 def test_a_right_answer_is_timed_with_its_spread():

@@ -1,8 +1,9 @@
 """How one call is timed on each device, in seconds.
 
-CPU   ``warm``: the call straight after an untimed one. ``cold``: the call after a buffer as large as the last-level
-      cache was written. Before either the process rests a moment: OpenMP and BLAS workers spin for a while after a
-      call, and would take the cores from the next competitor.
+CPU   ``warm``: a call straight after untimed ones for WARM_UP seconds. ``cold``: the call after a buffer as large as the
+      last-level cache was written. Before either the process rests a moment: OpenMP and BLAS workers spin for a while
+      after a call, and would take the cores from the next competitor. It is the rest that makes a single untimed call
+      too few: for some milliseconds after it clocks still rise and threads, and data, are not yet where they will stay.
 CUDA  ``warm`` and ``cold`` (the L2 flushed first): device time between two events. A kernel that only waits is queued
       ahead, long enough for the host to queue the whole call behind it, so gaps between launches do not count.
       ``host``: until the call returns, which is what launching costs. ``wall``: until the device has finished.
@@ -15,6 +16,9 @@ import time
 import numpy as np
 
 from sccengine.bench.machine import last_level_cache_bytes
+
+
+WARM_UP = 0.01  # seconds
 
 
 class CpuTimer:
@@ -31,9 +35,15 @@ class CpuTimer:
         """Seconds of each of ``calls`` calls in one mode."""
         time.sleep(self.rest)
         if mode == "warm":
-            run()
+            self._warm_up(run)
             return [self._timed(run) for _ in range(calls)]
         return [self._timed(run) for _ in range(calls) if self._flushed()]
+
+    def _warm_up(self, run):
+        started = time.perf_counter()
+        run()
+        while time.perf_counter() - started < WARM_UP:
+            run()
 
     def _flushed(self):
         if self._flush is None:
