@@ -79,24 +79,32 @@ def explored():
     """What explorations of the digits found, and which points of their fronts another's front beats."""
     outcome = _rows("explore-digits.json")
     lines = [
-        "| space | designs | sampler | trials | front: parameters (accuracy) | beaten | CPU s | s |",
-        "|---|---:|---|---:|---|---|---:|---:|",
+        "| study | designs | sampler | trials | seeds | front: parameters (accuracy) | beaten | CPU s | s |",
+        "|---|---:|---|---:|---:|---|---|---:|---:|",
     ]
     for name, study in outcome["studies"].items():
-        front = ", ".join(f"{point['params']:,} ({100 * point['accuracy']:.2f} %)" for point in study["front"])
+        front = ", ".join(f"{point['params']:,} ({_accuracy(point)} %)" for point in study["front"])
         beaten = "; ".join(f"{count} by {other}" for other, count in study["points_dominated_by"].items())
         trials = sum(study["states"].values())
-        cells = [name, f"{study['designs']:,}", study["sampler"], str(trials), front, beaten]
+        cells = [name, f"{study['designs']:,}", study["sampler"], str(trials), str(study["seeds"]), front, beaten]
         lines.append(f"| {' | '.join(cells)} | {study['cpu_seconds']:.0f} | {study['seconds']:.0f} |")
     epochs = next(iter(outcome["studies"].values()))["epochs"]
     machine = outcome["machine"]
     return "\n".join(lines) + (
-        f"\n\ndscnet on the digits, {epochs} epochs a trial, one seed for all; on {machine['cores']} cores of "
-        f'{machine["processor"]}, shared with other work, {outcome["date"]}. "default" is `sccengine explore`: its 40 '
-        f"trials are enough for every design of its space, so no random choice of 40 of them has a better front. "
-        f'"per layer" has cg and co of each layer by itself. One test image is 0.28 points'
-        f"{_against_chance(outcome['studies'])}.\n"
+        f"\n\ndscnet on the digits, {epochs} epochs a training, the same seeds for all designs; on "
+        f"{machine['cores']} cores of {machine['processor']}, shared with other work, {outcome['date']}. "
+        '"default" is `sccengine explore`: its 40 '
+        "trials are enough for every design of its space, so no random choice of 40 of them has a better front. "
+        "Accuracies of several seeds are means, ± their sample standard deviation: a front of single trainings is "
+        'partly a choice of lucky ones. "per layer" has cg and co of each layer by itself'
+        f"{_against_chance(outcome['studies'])}. Beaten: how many points of this front a point of another dominates, "
+        "of studies with as many seeds.\n"
     )
+
+
+def _accuracy(point):
+    spread = "" if point["spread"] is None else f" ± {100 * point['spread']:.2f}"
+    return f"{100 * point['accuracy']:.2f}{spread}"
 
 
 def _against_chance(studies):

@@ -142,7 +142,7 @@ def test_killed_in_the_middle_of_a_trial_it_goes_on_to_the_same_weights(tmp_path
     for name in ("cut", "whole"):
         assert run(["explore", "--out", str(tmp_path / name), *arguments]) == 0
     cut, whole = (Study(tmp_path / name) for name in ("cut", "whole"))
-    assert [trial.curve for trial in cut.trials()] == [trial.curve for trial in whole.trials()]
+    assert [trial.curves for trial in cut.trials()] == [trial.curves for trial in whole.trials()]
     for trial in whole.trials():
         weights = [study.folder(trial) / "last.safetensors" for study in (cut, whole)]
         assert weights[0].read_bytes() == weights[1].read_bytes()

@@ -27,7 +27,7 @@ def plan_of(**settings):
 def finished(number, design, accuracy, params, **values):
     curve = tuple(accuracy * part for part in (0.5, 0.8, 0.9, 1.0))
     values = {"params": params, "accuracy": accuracy, **values}
-    return Trial(number, design, "finished", values, 3, 4, 2.0, worker="one-1", curve=curve)
+    return Trial(number, design, "finished", values, 3, 4, 2.0, worker="one-1", curves=[curve])
 
 
 SOME = [
@@ -35,10 +35,10 @@ SOME = [
     finished(1, Design(width=1.0), 0.99, 9000),
     finished(2, Design(width=0.75), 0.95, 7000),
     finished(3, Design(width=0.25), 0.90, 1100),
-    Trial(4, Design(width=1.0, groups=4), "stopped", {"params": 8000, "accuracy": 0.6}, 3, 2, 1.0, curve=(0.5, 0.6)),
+    Trial(4, Design(width=1.0, groups=4), "stopped", {"params": 8000, "accuracy": 0.6}, 3, 2, 1.0, curves=[(0.5, 0.6)]),
     Trial(5, Design(width=1.0, groups=1), "rejected", {"params": 20000}, 3, reason="too many parameters"),
     Trial(6, Design(width=0.5), "failed", {"params": 3000}, 3, error="ValueError: <script>alert(1)</script> & more"),
-    Trial(7, Design(width=0.5, groups=8), "running", {"params": 2000}, 3, 1, 0.5, curve=(0.4,)),
+    Trial(7, Design(width=0.5, groups=8), "running", {"params": 2000}, 3, 1, 0.5, curves=[(0.4,)]),
     Trial(8, Design(width=0.5, groups=1), "waiting", {}, 3),
 ]
 
@@ -205,3 +205,15 @@ def test_cost_axes_hold_their_values(values):
 def test_whole_axes_have_whole_ticks(low, high):
     ticks = [place for place, _ in whole_axis("trial", low, high).ticks]
     assert ticks[0] == low and ticks[-1] <= max(high, low + 1) and 2 <= len(ticks) <= 11
+
+
+def test_means_over_seeds_show_their_spread():
+    ends = (0.95, 0.97)
+    values = {"params": 4000, "accuracy": 0.96}
+    trial = Trial(0, Design(), "finished", values, 3, 8, 2.0, curves=[(0.5, 0.6, 0.7, end) for end in ends])
+    digest = Digest(plan_of(seeds=2, seed=3), (trial, *SOME[2:4]))
+    text = page(digest)
+    assert "96.00 ± 1.41%" in text and "means of seeds 3 to 4" in text
+    assert text.count('class="reach"') == 1
+    assert "95.00%" in text and "95.00 ±" not in text
+    Page(text)

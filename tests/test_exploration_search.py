@@ -29,7 +29,7 @@ def search(plan, count, trials=()):
         if design is None:
             break
         trials.append(
-            Trial(len(trials), design, "finished", values(design), epochs=1, curve=(values(design)["accuracy"],))
+            Trial(len(trials), design, "finished", values(design), epochs=1, curves=[(values(design)["accuracy"],)])
         )
     return trials
 

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 
+import numpy as np
 import pytest
 
 from sccengine.cli.main import run as run_command
@@ -32,7 +33,7 @@ def test_trials_are_ordinary_runs_that_their_commands_repeat_to_the_bit(tmp_path
     ]
     trial = trials[1]
     history = read_history(study.folder(trial) / "metrics.jsonl")
-    assert trial.curve == tuple(history["test_accuracy"]) and trial.values["accuracy"] == trial.curve[-1]
+    assert trial.curves == (tuple(history["test_accuracy"]),) and trial.values["accuracy"] == trial.curves[0][-1]
     words = shlex.split(study.plan.command(trial.design))
     assert run_command([*words[1:], "--out", str(tmp_path / "again"), "--device", "cpu", "--quiet"]) == 0
     assert weights(tmp_path / "again") == weights(study.folder(trial))
@@ -161,3 +162,52 @@ def test_bad_plans(settings, message):
 def test_a_recipe_has_no_other_options(tmp_path):
     with pytest.raises(TypeError, match="explore: no such option: learning_rate; a recipe has dataset"):
         explore(SMALL, tmp_path, learning_rate=0.1)
+
+
+def test_the_accuracy_of_several_trainings_is_their_mean(tmp_path):
+    study = explore(SMALL, tmp_path / "study", **{**SETTINGS, "trials": 1, "seeds": 3})
+    (trial,) = study.trials()
+    folders = [study.folder(trial.changed(seed=seed)) for seed in (5, 6, 7)]
+    curves = [read_history(folder / "metrics.jsonl")["test_accuracy"] for folder in folders]
+    assert trial.curves == tuple(map(tuple, curves)) and len(set(trial.curves)) == 3
+    ends = [curve[-1] for curve in curves]
+    assert (trial.state, trial.seed, trial.epochs) == ("finished", 5, 6)
+    assert trial.values["accuracy"] == pytest.approx(sum(ends) / 3, abs=1e-12)
+    assert trial.spread == pytest.approx(np.std(ends, ddof=1))
+    assert trial.curve == pytest.approx(np.mean(curves, axis=0))
+    words = shlex.split(study.plan.command(trial.design, 6))
+    assert run_command([*words[1:], "--out", str(tmp_path / "again"), "--device", "cpu", "--quiet"]) == 0
+    assert weights(tmp_path / "again") == weights(folders[1])
+
+
+def test_several_trainings_cut_short_anywhere_go_on_to_what_whole_ones_give(tmp_path):
+    settings = {**SETTINGS, "trials": 2, "seeds": 2}
+    whole = explore(SMALL, tmp_path / "whole", **settings).trials()
+    for epochs in (1, 2, 3):
+
+        def cut(trial, epochs=epochs):
+            if (trial.number, trial.epochs) == (0, epochs):
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            explore(SMALL, tmp_path / "cut", on_trial=cut, **settings)
+    assert [(trial.state, trial.epochs) for trial in Study(tmp_path / "cut").trials()] == [("waiting", 3)]
+    study = explore(SMALL, tmp_path / "cut", **settings)
+    assert [(one.values, one.curves) for one in study.trials()] == [(one.values, one.curves) for one in whole]
+    assert all(trial.epochs == 4 and trial.spread is not None for trial in study.trials())
+
+
+def test_a_later_training_that_ends_early_stops_its_trial(tmp_path):
+    study = Study(tmp_path)
+    study.begin(Plan(Space(widths=(1.0,), groups=(1,)), sampler="grid", epochs=3, seeds=3))
+    folders = []
+
+    def stop(plan, trial, folder, watch):
+        folders.append(folder)
+        return {"test_accuracy": [0.25, 0.5, 0.75][: 3 if trial.seed == 0 else 2], "seconds": [1.0, 1.0]}
+
+    study.run(train=stop, cost=cost)
+    (trial,) = study.trials()
+    assert folders == [tmp_path / "trials" / "0000" / f"seed-{seed}" for seed in (0, 1)]
+    assert (trial.state, trial.reason, trial.epochs, trial.seconds) == ("stopped", "ended early", 5, 4.0)
+    assert trial.values["accuracy"] == 0.75 and trial.spread is None

@@ -89,8 +89,8 @@ def check(study, victims):
     assert len({trial.design for trial in trials}) == TRIALS
     for trial in trials:
         assert trial.state == "finished" and trial.epochs == EPOCHS and trial.seed == PLAN.seed
-        assert trial.curve == tuple(accuracy(trial.design, epoch) for epoch in range(EPOCHS))
-        assert trial.values == {**cost(trial.design), "accuracy": trial.curve[-1]}
+        assert trial.curves == (tuple(accuracy(trial.design, epoch) for epoch in range(EPOCHS)),)
+        assert trial.values == {**cost(trial.design), "accuracy": trial.curves[0][-1]}
         lines = (study.folder(trial) / "begun").read_text().splitlines()
         workers, done = zip(*(map(int, line.split()) for line in lines))
         # Begun once, and taken up once for each time that its worker was killed, where that left it.

@@ -141,6 +141,14 @@ _search_options = together(
         help="Costlier designs are not trained: params=10000 (may be repeated).",
     ),
     click.option(
+        "--seeds",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=1,
+        show_default=True,
+        help="Trainings of each design, with seeds from --seed on; its accuracy is their mean.",
+    ),
+    click.option(
         "--ceiling",
         type=Number(above=0),
         default=1.0,
@@ -211,6 +219,7 @@ def explore(ctx, out, storage, name, data_dir, seconds, workers, device, dry_run
       sccengine explore
       sccengine explore --out runs/mine --per-layer --objectives accuracy,macs --trials 100 --time 1h
       sccengine explore --out runs/mine                      # goes on, or adds a worker
+      sccengine explore --seeds 3                            # means of three trainings: less left to chance
       sccengine explore --sampler random --schemes dw+gpw,dw+scc --groups 2,4 --limit params=8000
       sccengine explore --storage postgresql://me@host/lab --study vgg --models vgg16 --preset cifar10
       sccengine explore status runs/mine
@@ -324,7 +333,7 @@ def _new_plan(settings):
         per_layer=settings.pop("per_layer"),
         stem=settings.pop("stem"),
     )
-    search = ("objectives", "sampler", "trials", "epochs", "seed", "ceiling", "early")
+    search = ("objectives", "sampler", "trials", "epochs", "seed", "seeds", "ceiling", "early")
     search = {option: settings.pop(option) for option in search}
     if search["sampler"] == "auto":
         search["sampler"] = choose_sampler(space, search["trials"])

@@ -15,10 +15,11 @@ def headline(study, plan, begun):
     """What is searched, how, and where it goes."""
     space = plan.space
     trials = "all designs" if plan.trials is None else f"{plan.trials} trials"
+    epochs = f"{plan.epochs} epochs" if plan.seeds == 1 else f"{plan.seeds} x {plan.epochs} epochs"
     verb = "going on with" if begun else "searching"
     return (
         f"{verb} {space.size:,} designs of {', '.join(space.models)} on {plan.options['dataset']} by {plan.sampler}: "
-        f"{trials} of {plan.epochs} epochs for {', '.join(plan.objectives)}\n"
+        f"{trials} of {epochs} for {', '.join(plan.objectives)}\n"
         f"{study.store}; run directories in {study.out / 'trials'}"
     )
 
@@ -89,7 +90,7 @@ def counts_text(trials):
 
 def values_text(trial):
     """The objectives' values in words."""
-    return ", ".join(OBJECTIVES[name].text(value) for name, value in trial.values.items()) or "no values"
+    return ", ".join(trial.text(OBJECTIVES[name]) for name in trial.values) or "no values"
 
 
 def _table(study, trials):
@@ -98,7 +99,7 @@ def _table(study, trials):
     front = {trial.number for trial in study.front()}
     rows = [("", "trial", "state", *names, "epochs", "seconds", "design", "")]
     for trial in trials:
-        values = [OBJECTIVES[name].text(trial.values[name]) if name in trial.values else "-" for name in names]
+        values = [trial.text(OBJECTIVES[name]) if name in trial.values else "-" for name in names]
         rows.append(
             (
                 "*" if trial.number in front else "",

@@ -35,6 +35,14 @@ def accuracy_place(accuracy):
     return -math.log10(max(1 - accuracy, LEAST_ERROR))
 
 
+def accuracy_reach(trial, axis):
+    """From one standard deviation below the accuracy of a trial to one above, within an axis; None for one training."""
+    if trial.spread is None:
+        return None
+    mean = trial.values["accuracy"]
+    return [min(max(accuracy_place(end), axis.low), axis.high) for end in (mean - trial.spread, mean + trial.spread)]
+
+
 def accuracy_axis(accuracies, label="test accuracy"):
     """An Axis for accuracies; of all if there are none."""
     places = [accuracy_place(accuracy) for accuracy in accuracies] or [0.0, 2.0]

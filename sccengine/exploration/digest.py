@@ -74,7 +74,8 @@ class Digest:
         """
         pace = math.fsum(trial.seconds for trial in self.finished) / max(len(self.finished), 1)
         stopped = [trial for trial in self.trials if trial.state == "stopped" and trial.epochs]
-        left = (trial.seconds / trial.epochs * max(self.plan.epochs - trial.epochs, 0) for trial in stopped)
+        whole = self.plan.seeds * self.plan.epochs
+        left = (trial.seconds / trial.epochs * max(whole - trial.epochs, 0) for trial in stopped)
         return {"stopped": math.fsum(left), "rejected": pace * self.counts["rejected"]}
 
     @cached_property
@@ -103,4 +104,4 @@ class Digest:
 
 def _with_finite_values(trial):
     values = {name: value for name, value in trial.values.items() if value is not None and math.isfinite(value)}
-    return trial.changed(values=values, curve=tuple(filter(math.isfinite, trial.curve)))
+    return trial.changed(values=values, curves=[filter(math.isfinite, curve) for curve in trial.curves])

@@ -23,6 +23,7 @@ def explore(
     seconds=None,
     epochs=DEFAULT_EPOCHS,
     seed=0,
+    seeds=1,
     limits=None,
     ceiling=1.0,
     early=True,
@@ -35,7 +36,7 @@ def explore(
 ):
     """Search `space` (a Space) in the folder `out`, by default runs/explore-DATE, and return the Study.
 
-    objectives, trials, epochs, seed, limits, ceiling, early   as plan.Plan has them
+    objectives, trials, epochs, seed, seeds, limits, ceiling, early   as plan.Plan has them
     sampler         one of plan.SAMPLERS, or "auto": grid where `trials` are enough for all designs, else nsga2 with
                     Optuna installed, random without
     seconds         None, or begin no trial later than so many seconds from now
@@ -68,6 +69,7 @@ def explore(
         options=options,
         epochs=epochs,
         seed=seed,
+        seeds=seeds,
         limits=limits or {},
         ceiling=ceiling,
         early=early,

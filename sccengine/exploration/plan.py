@@ -25,8 +25,10 @@ class Plan:
     sampler      one of SAMPLERS
     trials       how many designs are trained, stopped ones counted and rejected ones not; None: as many as there are
     options      the recipe: options of ``sccengine train`` by name, all but those of the design, seed and patience
-    epochs       of each trial
-    seed         of the search, and of every trial, so that designs differ in nothing but themselves
+    epochs       of each training
+    seed         of the search, and of the first training of every trial, so that designs differ in nothing but
+                 themselves
+    seeds        trainings of every trial, with seed, seed + 1 and so on; its accuracy is their mean
     limits       cost -> the most of it that a design may have; others are rejected untrained
     ceiling      the accuracy, as a fraction, beyond which no design is believed to get; see rules.py
     early        whether training ends as soon as the front is out of reach (rules.py)
@@ -41,6 +43,7 @@ class Plan:
     options: dict = field(default_factory=dict)
     epochs: int = DEFAULT_EPOCHS
     seed: int = 0
+    seeds: int = 1
     limits: dict = field(default_factory=dict)
     ceiling: float = 1.0
     early: bool = True
@@ -49,7 +52,7 @@ class Plan:
         object.__setattr__(self, "objectives", check_objectives(self.objectives))
         if self.sampler not in SAMPLERS:
             raise ValueError(f"unknown sampler {self.sampler!r}; choose from {', '.join(SAMPLERS)}")
-        for name in ("trials", "epochs", "seed"):
+        for name in ("trials", "epochs", "seed", "seeds"):
             value = getattr(self, name)
             least = 0 if name == "seed" else 1
             if value is None and name == "trials":

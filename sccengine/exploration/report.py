@@ -99,7 +99,8 @@ def _overview(digest):
     rows = [(name, ", ".join(map(str, values))) for name, values in choices.items()]
     rows.append(("groups and overlap", "for each layer by itself" if space.per_layer else "one for the whole network"))
     rows.append(("objectives", ", ".join(f"{one.name} ({one.label}, {one.direction}d)" for one in digest.objectives)))
-    rows.append(("search", f"{plan.sampler}, {planned}, {plan.epochs} epochs each, seed {plan.seed}"))
+    seeds = f"seed {plan.seed}" if plan.seeds == 1 else f"means of seeds {plan.seed} to {plan.seed + plan.seeds - 1}"
+    rows.append(("search", f"{plan.sampler}, {planned}, {plan.epochs} epochs each, {seeds}"))
     limited = [one for one in digest.costs if one.name in plan.limits]
     if limited:
         rows.append(("limits", ", ".join(f"{one.name} at most {one.text(plan.limits[one.name])}" for one in limited)))
@@ -152,11 +153,17 @@ def _best(digest):
         for trial in digest.front
     ]
     count = len(digest.objectives)
+    plan = digest.plan
+    again = "With the same versions on the same kind of device these give the same weights, to the bit."
+    spread = ""
+    if plan.seeds > 1:
+        spread = f" Accuracies are means of {plan.seeds} trainings, ± their sample standard deviation."
+        again += f" They are the first of {plan.seeds} trainings; the others have the next seeds."
     return (
-        f"<h2>Best designs</h2>\n<p>The front of all {count} objectives, the most accurate first.</p>\n"
+        f"<h2>Best designs</h2>\n<p>The front of all {count} objectives, the most accurate first.{spread}</p>\n"
         + table(heads, rows, figures=range(1, 1 + count), names=(1 + count,))
-        + "\n<h2>Train them again</h2>\n<p>With the same versions on the same kind of device these give the same "
-        "weights, to the bit.</p>\n" + "\n".join(commands)
+        + f"\n<h2>Train them again</h2>\n<p>{again}</p>\n"
+        + "\n".join(commands)
     )
 
 
@@ -247,7 +254,11 @@ def _key(digest):
 
 def _cells(digest, trial):
     """The values of the objectives, as in a table whose head names them; a dash for one that is missing."""
-    return [_brief(one, trial.values[one.name]) if one.name in trial.values else "-" for one in digest.objectives]
+    return [_cell(one, trial) if one.name in trial.values else "-" for one in digest.objectives]
+
+
+def _cell(objective, trial):
+    return trial.text(objective) if objective.name == "accuracy" else _brief(objective, trial.values[objective.name])
 
 
 def _brief(objective, value):

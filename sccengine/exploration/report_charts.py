@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from html import escape
 
-from .axes import Axis, accuracy_axis, accuracy_place, cost_axis, cost_place, whole_axis
+from .axes import Axis, accuracy_axis, accuracy_place, accuracy_reach, cost_axis, cost_place, whole_axis
 
 WIDTH, HEIGHT = 440, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 44
@@ -16,7 +16,7 @@ _MOST_LABELS = 14  # points of a front that have their trial's number beside the
 
 
 def tradeoff_chart(digest, cost):
-    """Accuracy by a cost: finished trials, stopped ones, and the front of the two."""
+    """Accuracy by a cost: finished trials, stopped ones, and the front of the two, with its spread."""
     front = digest.front_against(cost)
     if not front:
         return ""
@@ -37,6 +37,9 @@ def tradeoff_chart(digest, cost):
     path = _staircase([place(trial) for trial in front])
     marks.append(f'<path class="line front" d="{path}"/>')
     for trial in front:
+        if (reach := accuracy_reach(trial, y)) is not None:
+            low, high = (_y(y, end) for end in reach)
+            marks.append(f'<path class="reach" d="M{place(trial)[0]:.1f} {low:.1f}V{high:.1f}"/>')
         words = f"trial {trial.number}, on the front: {trial.design.name}, {_values(digest, trial)}"
         marks.append(_mark("front", *place(trial), words))
     if len(front) <= _MOST_LABELS:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sccengine.training.plots import tidy
 
-from .axes import accuracy_axis, accuracy_place, cost_axis, cost_place
+from .axes import accuracy_axis, accuracy_place, accuracy_reach, cost_axis, cost_place
 
 FRONT, STOPPED, OTHER = "#0072b2", "#d55e00", "#8a8a8a"
 _MOST_SETTINGS = 12  # of a network with settings for every layer, those that matter most
@@ -41,6 +41,8 @@ def draw_fronts(digest, title=""):
         axes.step([*along, x.high], [*up, up[-1]], where="post", color=FRONT, lw=1.6)
         axes.plot(along, up, "o", color=FRONT, ms=8, mec="white", label="front", clip_on=False, zorder=5)
         for a, b, trial in zip(along, up, front):
+            if (reach := accuracy_reach(trial, y)) is not None:
+                axes.vlines(a, *reach, color=FRONT, lw=1, alpha=0.6)
             axes.annotate(str(trial.number), (a, b), (5, -11), textcoords="offset points", fontsize=8, color=FRONT)
         _set_axes(axes, x, y)
     panels[0].set_ylabel("test accuracy")

@@ -32,6 +32,7 @@ svg .middle { text-anchor: middle; }
 svg .grid { stroke: var(--line); stroke-width: .7; fill: none; }
 svg .axis { stroke: var(--faint); stroke-width: 1; fill: none; }
 svg .line { fill: none; stroke: var(--front); stroke-width: 1.8; }
+svg .reach { stroke: var(--front); stroke-width: 1; opacity: .6; }
 svg .curve { fill: none; stroke: var(--other); stroke-width: 1; opacity: .7; }
 svg .curve.stopped { stroke: var(--stopped); stroke-dasharray: 4 3; opacity: 1; }
 svg .curve.front { stroke: var(--front); stroke-width: 2; opacity: 1; }

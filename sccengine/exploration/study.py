@@ -2,7 +2,8 @@
 
     DIR/settings.json     the plan (plan.py)
     DIR/journal.jsonl     the newest record of every trial (store.py)
-    DIR/trials/0007/      the run directory of a trial (training/run_directory.py)
+    DIR/trials/0007/      the run directory of a trial (training/run_directory.py); with several trainings a trial, that
+                          of the one with seed 2 is DIR/trials/0007/seed-2/
     DIR/workers/          a locked file for each process at work
 
 With a database (postgres.py) plan and records are there, and DIR/settings.json only says where.
@@ -88,8 +89,9 @@ class Study:
         return front_of(self.trials(), [OBJECTIVES[name] for name in self.plan.objectives])
 
     def folder(self, trial):
-        """The run directory of a trial."""
-        return self.out / "trials" / f"{trial.number:04}"
+        """The run directory of a trial, or of that of its trainings which has its seed."""
+        folder = self.out / "trials" / f"{trial.number:04}"
+        return folder if self.plan.seeds == 1 else folder / f"seed-{trial.seed}"
 
     def run(self, *, seconds=None, on_trial=lambda trial: None, data_dir=None, device=None, train=None, cost=None):
         """Work on the study until its trials are over, alone or as one of several processes.

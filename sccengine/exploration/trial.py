@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict, dataclass, field, fields, replace
+from statistics import fmean, stdev
 
 from sccengine.models import setting_text
 
@@ -87,10 +88,12 @@ class Trial:
     state     "waiting", "running", or how it ended: "finished" (trained for all epochs), "stopped" (training ended
               early, as it could no longer reach the front), "rejected" (its costs alone showed that; never trained),
               "failed" (`error` says how)
-    values    objective -> number. Costs from the beginning; "accuracy" (of the last epoch, as a fraction) only where
-              there was one: the final one if finished, the last seen if running or stopped
-    seed      of weights, order and variation of the images; with design, recipe and epochs it decides the result
-    epochs    done so far;  curve: the test accuracy of each;  seconds: the time they took
+    values    objective -> number. Costs from the beginning; "accuracy" (as a fraction) only where there was an epoch:
+              that of the last epoch of a training, the mean where there are several; see worker.py for unfinished ones
+    seed      of weights, order and variation of the images in the first training, the next ones in those after it;
+              with design, recipe and epochs they decide the result
+    epochs    done so far, of all trainings together;  seconds: the time they took
+    curves    for each training, the test accuracy after each of its epochs
     worker    the process that has it or had it last, "process 4711 on host"
     reason    why it was stopped or rejected;  error: what it failed with
     """
@@ -105,17 +108,37 @@ class Trial:
     worker: str | None = None
     reason: str | None = None
     error: str | None = None
-    curve: tuple[float, ...] = ()
+    curves: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self):
         if self.state not in STATES:
             raise ValueError(f"trial {self.number}: state must be one of {', '.join(STATES)}, got {self.state!r}")
-        object.__setattr__(self, "curve", tuple(self.curve))
+        object.__setattr__(self, "curves", tuple(map(tuple, self.curves)))
 
     @property
     def over(self):
         """Whether it has ended, in whatever way."""
         return self.state in OVER
+
+    @property
+    def curve(self):
+        """The test accuracy by epoch: the mean of the trainings that came so far."""
+        longest = max(map(len, self.curves), default=0)
+        return tuple(fmean(curve[i] for curve in self.curves if i < len(curve)) for i in range(longest))
+
+    @property
+    def spread(self):
+        """The sample standard deviation of the accuracies of a finished trial's trainings; None for fewer than two."""
+        if self.state != "finished" or len(self.curves) < 2:
+            return None
+        return stdev(curve[-1] for curve in self.curves)
+
+    def text(self, objective):
+        """The value of an Objective with its unit, accuracies with their spread: "97.21 ± 0.32%", "4,746 MACs"."""
+        value = self.values[objective.name]
+        if objective.name != "accuracy" or self.spread is None:
+            return objective.text(value)
+        return f"{objective.shown(value):.2f} ± {objective.shown(self.spread):.2f}{objective.shown_unit}"
 
     def changed(self, **values):
         """A copy with other values."""
@@ -123,7 +146,7 @@ class Trial:
 
     def as_dict(self):
         """Plain JSON values."""
-        return {**asdict(self), "design": self.design.as_dict(), "curve": list(self.curve)}
+        return {**asdict(self), "design": self.design.as_dict(), "curves": list(map(list, self.curves))}
 
     @classmethod
     def from_dict(cls, values):

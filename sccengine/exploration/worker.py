@@ -8,13 +8,17 @@ A trial is claimed in an ``update`` of the store, so that no two workers have th
     a new one                                        proposed by the sampler and costed; hopeless ones are recorded as
                                                      rejected, and the next is proposed
 
-It ends in another update, unless it is no longer this worker's (it was taken for dead): so every trial ends exactly
-once. When nothing is left to claim, a worker waits for the trials of the others: one of them may yet die.
+A trial is as many trainings as the plan has seeds, one after another. Its accuracy is the mean of those that came to
+their last epoch; until one has, the last that was seen. It ends in another update, unless it is no longer this worker's
+(it was taken for dead): so every trial ends exactly once. When nothing is left to claim, a worker waits for the trials
+of the others: one of them may yet die.
 """
 
 from __future__ import annotations
 
+import math
 import time
+from statistics import fmean
 
 from sccengine.training.errors import RUN_FAILURES
 
@@ -33,8 +37,8 @@ class Worker:
     plan, store    what is searched, and where that is recorded
     cost           function: Design -> {objective: number} of all costs
     train          function like train.train_trial, without the data set and device: (plan, trial, folder, watch) ->
-                   history, whose columns "test_accuracy" and "seconds" are used
-    folder         function: Trial -> its run directory
+                   history, whose columns "test_accuracy" and "seconds" are used; one training, with the trial's seed
+    folder         function: Trial -> the run directory of the training with its seed
     on_trial       called with every Trial that this worker begins (state "running"), after each of its epochs, and
                    when it has ended or was rejected
     """
@@ -92,7 +96,11 @@ class Worker:
         self.on_trial(trial)
         watch = _Watch(self, trial)
         try:
-            history = self.train(self.plan, trial, self.folder(trial), watch)
+            for seed in range(trial.seed, trial.seed + self.plan.seeds):
+                training = trial.changed(seed=seed)
+                watch.keep(self.train(self.plan, training, self.folder(training), watch))
+                if watch.reason:
+                    break
         except _Lost:
             return
         except RUN_FAILURES as error:
@@ -101,12 +109,7 @@ class Worker:
             self._record(watch.trial.changed(state="waiting", worker=None))
             raise
         else:
-            done = _with_history(trial, history)
-            if done.epochs < self.plan.epochs:
-                reason = watch.reason or stopping(self.plan, done, self.store.trials())
-                done = done.changed(state="stopped", reason=reason or "ended early")
-            else:
-                done = done.changed(state="finished")
+            done = watch.trial.changed(state="stopped" if watch.reason else "finished", reason=watch.reason)
         if self._record(done):
             self.on_trial(done)
 
@@ -128,31 +131,52 @@ class _Lost(Exception):
 
 
 class _Watch:
-    """What a worker does after each epoch of a trial; True ends it."""
+    """What a worker does after each epoch of a trial; True ends its training.
+
+    trial    as it is by now;  reason: why it is to end early, or None
+    """
 
     def __init__(self, worker, trial):
-        self.worker, self.trial = worker, trial
+        self.worker = worker
+        self.trial = trial
         self.reason = None
+        self._whole = []  # the histories of trainings that are over
         self._noted = time.monotonic()
 
     def __call__(self, history):
-        self.trial = _with_history(self.trial, history)
+        self._see([*self._whole, history])
+        self._look()
+        return self.reason is not None
+
+    def keep(self, history):
+        """Take in a training that is over."""
+        self._whole.append(history)
+        self._see(self._whole)
+        plan = self.worker.plan
+        if len(history["test_accuracy"]) < plan.epochs:
+            self.reason = self.reason or self._stopping() or "ended early"
+        elif len(self._whole) < plan.seeds:
+            self._look()
+
+    def _see(self, histories):
+        curves = [history["test_accuracy"] for history in histories]
+        ends = [curve[-1] for curve in curves if len(curve) == self.worker.plan.epochs]
+        self.trial = self.trial.changed(
+            epochs=sum(map(len, curves)),
+            curves=curves,
+            seconds=round(math.fsum(second for history in histories for second in history["seconds"]), 3),
+            values={**self.trial.values, "accuracy": fmean(ends or curves[0][-1:])},
+        )
+
+    def _look(self):
+        """Tell of an epoch, note it now and then, and ask whether there should be more."""
         worker = self.worker
         worker.on_trial(self.trial)
         if time.monotonic() - self._noted > _NOTE:
             if not worker._record(self.trial):
                 raise _Lost
             self._noted = time.monotonic()
-        self.reason = stopping(worker.plan, self.trial, worker.store.trials())
-        return self.reason is not None
+        self.reason = self._stopping()
 
-
-def _with_history(trial, history):
-    """The trial after the epochs of its history."""
-    curve = history["test_accuracy"]
-    return trial.changed(
-        epochs=len(curve),
-        curve=curve,
-        seconds=round(sum(history["seconds"]), 3),
-        values={**trial.values, "accuracy": curve[-1]},
-    )
+    def _stopping(self):
+        return stopping(self.worker.plan, self.trial, self.worker.store.trials())
