@@ -115,7 +115,8 @@ def test_a_choice_that_is_no_sequence():
 
 def test_records_come_back_from_json():
     design = Design("dscnet", "dw+scc", 0.5, (2, 4, 2), (0.5, 0.25, 0.0))
-    trial = Trial(3, design, "stopped", {"accuracy": 0.5, "params": 7}, 1, 2, 0.5, "a-1-b", "why", None, (0.25, 0.5))
+    curves = ((0.25, 0.5), (0.75,))
+    trial = Trial(3, design, "stopped", {"accuracy": 0.5, "params": 7}, 1, 3, 0.5, "a-1-b", "why", None, curves)
     assert Trial.from_dict(json.loads(json.dumps(trial.as_dict()))) == trial
     for space in SPACES:
         assert Space.from_dict(json.loads(json.dumps(space.as_dict()))) == space
