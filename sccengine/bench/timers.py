@@ -1,9 +1,10 @@
 """How one call is timed on each device, in seconds.
 
-CPU   ``warm``: a call straight after untimed ones for WARM_UP seconds. ``cold``: the call after a buffer as large as the
-      last-level cache was written. Before either the process rests a moment: OpenMP and BLAS workers spin for a while
-      after a call, and would take the cores from the next competitor. It is the rest that makes a single untimed call
-      too few: for some milliseconds after it clocks still rise and threads, and data, are not yet where they will stay.
+CPU   ``warm``: a call straight after untimed ones for WARM_UP seconds. ``cold``: the call after a buffer as large as
+      the last-level cache was written. Before either the process rests a moment: OpenMP and BLAS workers spin for a
+      while after a call, and would take the cores from the next competitor. It is the rest that makes a single untimed
+      call too few: for some milliseconds after it clocks still rise, and threads and data are not yet where they will
+      stay.
 CUDA  ``warm`` and ``cold`` (the L2 flushed first): device time between two events. A kernel that only waits is queued
       ahead, long enough for the host to queue the whole call behind it, so gaps between launches do not count.
       ``host``: until the call returns, which is what launching costs. ``wall``: until the device has finished.
@@ -16,7 +17,6 @@ import time
 import numpy as np
 
 from sccengine.bench.machine import last_level_cache_bytes
-
 
 WARM_UP = 0.01  # seconds
 
