@@ -208,7 +208,7 @@ def explore(ctx, out, storage, name, data_dir, seconds, workers, device, dry_run
 
     Designs are combinations of model, scheme, width, channel groups and overlap. Each is costed before it is trained,
     trained as `sccengine train` would, and stopped as soon as it can no longer reach the Pareto front. The folder
-    holds an ordinary run directory for every trial, which evaluate, predict and export understand.
+    holds an ordinary run directory for every training, which evaluate, predict and export understand.
 
     The same command goes on with a study that was stopped or killed; only --out is needed then. Run at the same time
     in other terminals, or on other machines that see the folder, it adds workers; --storage does so by a database,
