@@ -93,8 +93,8 @@ def explored():
     return "\n".join(lines) + (
         f"\n\ndscnet on the digits, {epochs} epochs a training, the same seeds for all designs; on "
         f"{machine['cores']} cores of {machine['processor']}, shared with other work, {outcome['date']}. "
-        '"default" is `sccengine explore`: its 40 '
-        "trials are enough for every design of its space, so no random choice of 40 of them has a better front. "
+        '"default" is `sccengine explore`: its 40 trials are enough for every design of its space, so no random choice '
+        "of 40 of them has a better front. "
         "Accuracies of several seeds are means, ± their sample standard deviation: a front of single trainings is "
         'partly a choice of lucky ones. "per layer" has cg and co of each layer by itself'
         f"{_against_chance(outcome['studies'])}. Beaten: how many points of this front a point of another dominates, "

@@ -217,3 +217,10 @@ def test_means_over_seeds_show_their_spread():
     assert text.count('class="reach"') == 1
     assert "95.00%" in text and "95.00 ±" not in text
     Page(text)
+
+
+def test_trainings_without_a_finite_accuracy_have_no_spread():
+    trial = Trial(0, Design(), "finished", {"params": 4000, "accuracy": math.nan}, 3, 2, curves=[(math.nan,)] * 2)
+    digest = Digest(plan_of(seeds=2), (trial, *SOME[1:4]))
+    assert digest.trials[0].spread is None
+    Page(page(digest))

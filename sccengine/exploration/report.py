@@ -147,13 +147,13 @@ def _best(digest):
         return ""
     heads = ["trial", *(one.name for one in digest.objectives), "design"]
     rows = [[str(trial.number), *_cells(digest, trial), escape(trial.design.name)] for trial in digest.front]
+    plan = digest.plan
     commands = [
         f"<h3>Trial {trial.number}: {escape(trial.design.name)}</h3>\n"
-        f"<pre>{unbroken(escape(digest.plan.command(trial.design, trial.seed)))}</pre>"
+        f"<pre>{unbroken(escape(plan.command(trial.design, trial.seed)))}</pre>"
         for trial in digest.front
     ]
     count = len(digest.objectives)
-    plan = digest.plan
     again = "With the same versions on the same kind of device these give the same weights, to the bit."
     spread = ""
     if plan.seeds > 1:

@@ -82,7 +82,7 @@ def curves_chart(digest):
 
 
 def _values(digest, trial):
-    return ", ".join(one.text(trial.values[one.name]) for one in digest.objectives if one.name in trial.values)
+    return ", ".join(trial.text(one) for one in digest.objectives if one.name in trial.values)
 
 
 def _x(axis, place):

@@ -129,9 +129,8 @@ class Trial:
     @property
     def spread(self):
         """The sample standard deviation of the accuracies of a finished trial's trainings; None for fewer than two."""
-        if self.state != "finished" or len(self.curves) < 2:
-            return None
-        return stdev(curve[-1] for curve in self.curves)
+        ends = [curve[-1] for curve in self.curves if curve]
+        return stdev(ends) if self.state == "finished" and len(ends) > 1 else None
 
     def text(self, objective):
         """The value of an Objective with its unit, accuracies with their spread: "97.21 ± 0.32%", "4,746 MACs"."""
