@@ -10,20 +10,24 @@ until all have come to a barrier. Here
   until the last has come and computed it for all;
 * a device function that does not use ``cuda`` is called as it is, without swapping names in its module.
 
-The order is always the same, and unkind to a forgotten barrier: a thread runs as far as it can before the next one
-starts, so it reads what its neighbours have not written yet, or overwrites what they have not read yet.
+The order is always the same, whatever a GPU would do, so races.py watches every access for those that a GPU may order
+in another way. All threads of a block must come to the same barriers.
 """
 
 import itertools
+import sys
 import threading
 
 from numba import cuda
 from numba.cuda.simulator import kernel as simulator
 
+from tests.simulator.races import watcher
+
 Dim3 = simulator.Dim3
 FakeCUDAKernel = simulator.FakeCUDAKernel
 
 WARP = 32
+_END = "the end of the kernel"
 
 # Called as observer(kernel, arguments) at every launch.
 observers = []
@@ -54,10 +58,16 @@ class Worker(threading.Thread):
             self.block.run_thread(self)
 
     def syncthreads(self):
-        self.block.barrier(self)
+        # The simulator's cuda.syncthreads stands between the kernel and this.
+        caller = sys._getframe(2)
+        self.block.barrier(self, (caller.f_code.co_filename, caller.f_lineno))
+        self.barriers += 1
+        watcher.resume(self)
 
     def meet_warp(self, row, function):
-        return self.block.warps[self.thread_id // WARP].meet(self, row, function)
+        result = self.block.warps[self.thread_id // WARP].meet(self, row, function)
+        watcher.resume(self)
+        return result
 
 
 class Block:
@@ -67,6 +77,7 @@ class Block:
         self.function = function
         self.args = args
         self.alive = list(workers)
+        self.places = {}  # of the first barrier, the second, ...: in which line of which file
         self.warps = [Warp(self, workers[first : first + WARP]) for first in range(0, len(workers), WARP)]
         self.error = None
         self.done = threading.Semaphore(0)
@@ -80,7 +91,9 @@ class Block:
     def run_thread(self, worker):
         try:
             if self.error is None:
+                watcher.resume(worker)
                 self.function(*self.args)
+                self._come_to(_END, worker)
         except Abandoned:
             pass
         except Exception as error:
@@ -89,13 +102,18 @@ class Block:
         self.alive.remove(worker)
         (following.turn if self.alive else self.done).release()
 
-    def barrier(self, worker):
+    def barrier(self, worker, place):
+        self._come_to(place, worker)
         following = self._after(worker)
         if following is not worker:
             following.turn.release()
             worker.turn.acquire()
         if self.error is not None:
             raise Abandoned
+
+    def _come_to(self, place, worker):
+        if self.places.setdefault(worker.barriers, place) != place:
+            raise RuntimeError("not all threads of the block come to the same barrier")
 
     def _after(self, worker):
         return self.alive[(self.alive.index(worker) + 1) % len(self.alive)]
@@ -144,6 +162,7 @@ def install():
         if not self._device:
             for observe in observers:
                 observe(self, args)
+            watcher.begin_launch()
         return numbas_call(self, *args)
 
     FakeCUDAKernel.__call__ = call
@@ -153,6 +172,7 @@ def _run_block(manager, grid_point, *args):
     shape = manager._block_dim
     # x counts fastest, as on a GPU.
     points = [Dim3(x, y, z) for z, y, x in itertools.product(*(range(n) for n in reversed(shape)))]
+    args = watcher.begin_block(len(points), args)
     if _has_barriers(manager._f):
         while len(_workers) < len(points):
             _workers.append(Worker())
@@ -166,6 +186,7 @@ def _run_block(manager, grid_point, *args):
         thread = threading.current_thread()
         for thread_id, point in enumerate(points):
             _place(thread, grid_point, point, thread_id)
+            watcher.resume(thread)
             try:
                 manager._f(*args)
             except Exception as error:
@@ -176,6 +197,7 @@ def _place(thread, grid_point, point, thread_id):
     thread.blockIdx = Dim3(*grid_point)
     thread.threadIdx = point
     thread.thread_id = thread_id
+    thread.barriers = 0
     # Asynchronous copies under way belong to the thread that was here before.
     vars(thread).pop("copies", None)
 

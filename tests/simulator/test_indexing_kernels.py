@@ -9,9 +9,9 @@ from sccengine.kernels.cuda.launch import elements
 
 
 @cuda.jit
-def split_and_join(like, parts, joined, height, width, batch):
+def split_and_join(like, parts, joined, height, width, batch, count):
     i = thread_index()
-    if i >= joined.size:
+    if i >= count:
         return
     channel, h, w, n = split(i, height, width, batch)
     parts[4 * i], parts[4 * i + 1], parts[4 * i + 2], parts[4 * i + 3] = channel, h, w, n
@@ -31,7 +31,7 @@ def ranges(like, insides, coverings, kernel, stride, padding, size, positions):
 def test_split_is_unravel_index_and_offset_its_inverse(shape):
     count = int(np.prod(shape))
     parts, joined = np.full((count, 4), -1, np.int32), np.full(count, -1, np.int32)
-    elements(split_and_join, count, np.zeros(1), parts, joined, *shape[1:])
+    elements(split_and_join, count, np.zeros(1), parts, joined, *shape[1:], count)
     np.testing.assert_array_equal(parts, np.stack(np.unravel_index(np.arange(count), shape), axis=1))
     np.testing.assert_array_equal(joined, np.arange(count))
 

@@ -11,7 +11,6 @@ tests on a GPU compare one mma and one ldmatrix with NumPy before all else.
 """
 
 import ctypes
-import inspect
 import sys
 import threading
 
@@ -50,6 +49,8 @@ __all__ = [
 ]
 
 WARP = 32
+# How an element is accessed: told to arrays that have a method `accessed`, as those of a kernel that is watched.
+READ, WRITTEN, ADDED_TO = range(3)
 # Seconds after which a lane gives up waiting for the others; they have ended with an error, or never come.
 _PATIENCE = 60
 
@@ -62,14 +63,12 @@ _QUAD = np.arange(WARP) % 4
 def _accept_alignment():
     """Numba's own simulator knows no alignment of shared arrays, numba-cuda's takes None: let both take None."""
     numbas_array = FakeCUDAShared.array
-    if "alignment" in inspect.signature(numbas_array).parameters:
-        return
 
-    def array(self, shape, dtype, alignment=None):
+    def array(self, shape, dtype, alignment=None, frames=1):
         if shape == 0:
             return numbas_array(self, shape, dtype)
         # As in Numba, the line that asks tells one array from another.
-        caller = sys._getframe(1)
+        caller = sys._getframe(frames)
         element = as_dtype(dtype) if isinstance(dtype, types.Type) else dtype
         return self._allocations.setdefault((caller.f_code.co_filename, caller.f_lineno), np.empty(shape, element))
 
@@ -86,49 +85,52 @@ def _array(a):
     return a.reshape(-1)
 
 
-def _span(a, i, count, aligned=True):
+def _span(a, i, count, access):
     """The `count` elements of a from i, as a view; IndexError if they are not inside or not aligned."""
     flat, i = _array(a), int(i)
     if not 0 <= i <= flat.size - count:
         raise IndexError(f"elements {i} to {i + count - 1} of an array of {flat.size}")
-    if aligned and i % count:
+    if i % count:
         raise IndexError(f"element {i} is not aligned to {count} elements")
+    if hasattr(a, "accessed"):
+        a.accessed(i, count, access)
     return flat[i : i + count]
 
 
 def load(a, i):
-    return _span(a, i, 1)[0]
+    return _span(a, i, 1, READ)[0]
 
 
 def store(a, i, value):
-    _span(a, i, 1)[0] = value
+    _span(a, i, 1, WRITTEN)[0] = value
 
 
 def atomic_add(a, i, value):
     with _adding:
-        _span(a, i, 1)[0] += value
+        _span(a, i, 1, ADDED_TO)[0] += value
 
 
 def load2(a, i):
-    return tuple(_span(a, i, 2))
+    return tuple(_span(a, i, 2, READ))
 
 
 def load4(a, i):
-    return tuple(_span(a, i, 4))
+    return tuple(_span(a, i, 4, READ))
 
 
 def store2(a, i, x, y):
-    _span(a, i, 2)[:] = x, y
+    _span(a, i, 2, WRITTEN)[:] = x, y
 
 
 def store4(a, i, x, y, z, w):
-    _span(a, i, 4)[:] = x, y, z, w
+    _span(a, i, 4, WRITTEN)[:] = x, y, z, w
 
 
 def tensor_at(address, first, count, like):
     dtype = _array(like).dtype
     octets = ctypes.c_char * (int(count) * dtype.itemsize)
-    return np.frombuffer(octets.from_address(int(address) + int(first) * dtype.itemsize), dtype)
+    tensor = np.frombuffer(octets.from_address(int(address) + int(first) * dtype.itemsize), dtype)
+    return like.sibling(tensor) if hasattr(like, "sibling") else tensor
 
 
 class _Copies:
@@ -150,12 +152,12 @@ def _copies():
 def _copy_async(width, shared, si, global_, gi, nbytes):
     count = width // _array(shared).itemsize
     filled = int(nbytes) // _array(shared).itemsize
-    to = _span(shared, si, count)
+    to = _span(shared, si, count, WRITTEN)
     values = np.zeros(count, to.dtype)
     if filled:
-        values[:filled] = _span(global_, gi, count)[:filled]
+        values[:filled] = _span(global_, gi, count, READ)[:filled]
     to.view(np.uint8)[:] = 0xFF  # NaN as float32 and as bf16
-    _copies().open.append((to, values))
+    _copies().open.append((shared, si, values))
 
 
 def copy_async4(shared, si, global_, gi, nbytes):
@@ -175,8 +177,8 @@ def commit_copies():
 def _wait_copies(under_way):
     groups = _copies().groups
     while len(groups) > under_way:
-        for to, values in groups.pop(0):
-            to[:] = values
+        for shared, si, values in groups.pop(0):
+            _span(shared, si, values.size, WRITTEN)[:] = values
 
 
 def wait_copies_0():
@@ -231,29 +233,33 @@ def warp_wide(function):
     return function
 
 
-def _load_matrices(rows):
-    """Row r of matrix j, as words of two elements, from the address of lane 8 j + r: (4, 8, 4) uint32."""
-    words = [_span(shared, i, 16 // _array(shared).itemsize).view(np.uint32) for shared, i in rows]
-    return np.array(words).reshape(4, 8, 4)
+def _row(shared, i):
+    """The row of a matrix that a lane gives, as four words of two elements."""
+    return _span(shared, i, 16 // _array(shared).itemsize, READ).view(np.uint32)
+
+
+def _matrices(rows):
+    """Row r of matrix j is that of lane 8 j + r: (4, 8, 4) uint32."""
+    return np.array(rows).reshape(4, 8, 4)
 
 
 def _ldmatrix(rows):
-    return [tuple(words) for words in _load_matrices(rows)[:, _ROW, _QUAD].T]
+    return [tuple(words) for words in _matrices(rows)[:, _ROW, _QUAD].T]
 
 
 def _ldmatrix_transposed(rows):
-    halves = np.ascontiguousarray(_load_matrices(rows).view(np.uint16).reshape(4, 8, 8).transpose(0, 2, 1))
+    halves = np.ascontiguousarray(_matrices(rows).view(np.uint16).reshape(4, 8, 8).transpose(0, 2, 1))
     return [tuple(words) for words in halves.view(np.uint32)[:, _ROW, _QUAD].T]
 
 
 @warp_wide
 def ldmatrix_x4(shared, i):
-    return _meet((shared, i), _ldmatrix)
+    return _meet(_row(shared, i), _ldmatrix)
 
 
 @warp_wide
 def ldmatrix_x4_transposed(shared, i):
-    return _meet((shared, i), _ldmatrix_transposed)
+    return _meet(_row(shared, i), _ldmatrix_transposed)
 
 
 def _operands(rows):
