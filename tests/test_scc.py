@@ -52,6 +52,24 @@ def test_tall_and_flat_tiles(channels, groups, overlap, size, columns):
     assert_close("dbias", dbias, dy.sum(axis=1), "float64")
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_rows_read_where_they_lie_give_the_bits_of_packed_ones(transposed):
+    random = np.random.default_rng(0)
+    windows = ChannelWindows.sliding(64, 64, 8, 0.5)
+    tiles = scc_tiles.transposed_tiles_of(windows) if transposed else scc_tiles.tiles_of(windows)
+    assert tiles.reads <= 2 * 64
+    weight = random.standard_normal((64, 8)).astype(np.float32)
+    source = random.standard_normal((64, 16 * 41 + 3)).astype(np.float32)
+    whole_vectors, packed = (np.empty((64, columns), np.float32) for columns in (16 * 41, 16 * 41 + 3))
+    for y in (whole_vectors, packed):
+        x = np.ascontiguousarray(source[:, : y.shape[1]])
+        if transposed:
+            scc_tiles.contract_transposed(x, weight, y, windows)
+        else:
+            scc_tiles.contract(x, weight, None, y, windows)
+    np.testing.assert_array_equal(whole_vectors, packed[:, : 16 * 41])
+
+
 def _inputs(shape=(2, 12, 3, 2), filters=8, groups=3, dtype=np.float64):
     random = np.random.default_rng(0)
     shapes = (shape, (filters, shape[1] // groups), (filters,))

@@ -47,6 +47,7 @@ def _convolve_columns(
     strip = even_part(end - begin, most, lanes)
     stride = strip + lanes  # one vector more, so that rows fall on different cache lines
     panel = scratch(depth * stride, source.dtype)
+    begins = np.arange(depth) * stride
     cuts = np.empty((strip // row_columns + 2, 3), np.int64)
     first = np.zeros(len(tiles), np.int64)
     length = np.full(len(tiles), depth)
@@ -55,7 +56,22 @@ def _convolve_columns(
         pieces = cut_rows(column, count, row_columns, cuts)
         pack_taps(source, height, width, batch, taps, *steps, 0, depth, cuts, pieces, stride, panel)
         contract_panel(
-            0, len(tiles), count, panel, stride, packed, tiles, first, length, rows, bias, floor, y, columns, column
+            0,
+            len(tiles),
+            count,
+            panel,
+            np.int64(0),
+            begins,
+            packed,
+            tiles,
+            first,
+            length,
+            rows,
+            bias,
+            floor,
+            y,
+            columns,
+            column,
         )
 
 

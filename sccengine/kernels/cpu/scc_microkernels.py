@@ -70,8 +70,9 @@ def _make_outer_tile(row_count, vectors):
     def outer_tile(
         typing,
         panel,  # flat
-        panel_at,  # of the first panel row
-        stride,  # from one panel row to the next
+        panel_at,  # of the first column
+        begins,  # int64: panel row i has its columns from begins[begins_at + i] + panel_at on
+        begins_at,
         weights,  # flat, row_count values a panel row
         weights_at,
         count,  # panel rows
@@ -86,12 +87,12 @@ def _make_outer_tile(row_count, vectors):
     ):
         index = types.int64
         signature = types.void(
-            panel, index, index, weights, index, index, y, rows, index, index, index, index, bias, panel.dtype
+            panel, index, begins, index, weights, index, index, y, rows, index, index, index, index, bias, panel.dtype
         )  # fmt: skip
 
         def generate(context, builder, signature, args):
-            pointers = {i: data_pointer(context, builder, signature.args[i], args[i]) for i in (0, 3, 6, 7, 12)}
-            biases = context.make_array(signature.args[12])(context, builder, args[12]).nitems
+            pointers = {i: data_pointer(context, builder, signature.args[i], args[i]) for i in (0, 2, 4, 7, 8, 13)}
+            biases = context.make_array(signature.args[13])(context, builder, args[13]).nitems
             arguments = [pointers.get(i, argument) for i, argument in enumerate(args)] + [biases]
             name = f"sccengine_outer_tile_{row_count}_{vectors}_{signature.args[0].dtype}"
             emit = partial(_emit_outer_tile, row_count, vectors, vector_type(signature.args[0]))
@@ -104,8 +105,8 @@ def _make_outer_tile(row_count, vectors):
 
 
 def _emit_outer_tile(row_count, vectors, vector, builder, arguments):
-    panel, panel_at, stride, weights, weights_at, count, y, rows, rows_at, row_stride, column, tiles = arguments[:12]
-    bias, floor, biases = arguments[12:]
+    panel, panel_at, begins, begins_at, weights, weights_at, count, y, rows, rows_at = arguments[:10]
+    row_stride, column, tiles, bias, floor, biases = arguments[10:]
     row = [
         builder.sext(builder.load(builder.gep(rows, [builder.add(rows_at, constant(r))])), INT)
         for r in range(row_count)
@@ -127,8 +128,8 @@ def _emit_outer_tile(row_count, vectors, vector, builder, arguments):
             for v in range(vectors):
                 builder.store(broadcast(builder, builder.load(starts[r]), vector), sums[r][v])
         with cgutils.for_range(builder, count) as loop:
-            first = builder.add(builder.add(panel_at, begin), builder.mul(loop.index, stride))
-            source = builder.gep(panel, [first])
+            row_at = builder.load(builder.gep(begins, [builder.add(begins_at, loop.index)]))
+            source = builder.gep(panel, [builder.add(builder.add(panel_at, begin), row_at)])
             columns = [load(builder, builder.gep(source, [at[v]]), vector) for v in range(vectors)]
             weight = builder.gep(weights, [builder.add(weights_at, builder.mul(loop.index, constant(row_count)))])
             for r in range(row_count):

@@ -1,9 +1,8 @@
 """The channel-window contraction over tiles of sorted windows: the engine's default on the CPU.
 
 Filters sorted by the start of their window are cut into tiles, tall or flat ones, whichever fill in fewer zeros; a tile
-reads the union of its windows once,
-weights outside a filter's window being zero (``windows.Tiles``). The input gradient is the same contraction with
-channels for filters (``windows.transposed_tiles``), so ``contract`` serves both:
+reads the union of its windows once, weights outside a filter's window being zero (``windows.Tiles``). The gradient of
+the input is the same contraction with channels for filters (``windows.transposed_tiles``), so ``contract`` serves both:
 
     forward     y (O, M)  = W x          W[f, c] = weight[f, (c - start[f]) mod C] where that tap is below K, else 0
     transposed  dx (C, M) = W^T dy
@@ -14,8 +13,9 @@ spoils all filters of a tile that reads it, also those whose own window does not
 Nothing of the size of a gathered window is ever stored:
 
 * the weights of a tile are packed so that those of one panel row stand side by side (at most W's nonzeros, padded);
-* columns are taken in blocks of a few vectors, and the source rows of a block packed into one small panel: rows lie M
-  apart, often a power of two, and would otherwise fall on the same few cache lines;
+* columns are taken in strips, and the source rows of a strip packed into one small panel: rows lie M apart, often a
+  power of two, and would otherwise fall on the same few cache lines; but where windows are so narrow that few tiles
+  read a row, they read it where it lies;
 * the microkernel (scc_microkernels.py) keeps a whole tile in registers over the whole window.
 
 Work is shared out by blocks of columns; every sum is taken by one thread in one order, so the bits do not depend on the
@@ -57,6 +57,8 @@ _FLAT_COST = 1.1 if VECTOR_BYTES == 32 else 1.0
 # Elements and blocks of columns that a strip of the forward packs at once: long runs of a row, within half a cache.
 _STRIP_ELEMENTS = 1 << 17
 _STRIP_BLOCKS = 32
+# Rows that so many tiles read, or fewer, are read where they lie: packing them would cost more than it saves.
+_FEW_READS = 2
 
 
 @jit
@@ -76,8 +78,9 @@ def contract_panel(
     begin_tile,
     end_tile,
     count,  # columns
-    panel,  # the packed rows,
-    stride,  # from one to the next
+    panel,  # the rows: columns of row i
+    panel_at,
+    begins,  # (P,) from begins[i] + panel_at on
     packed,  # W, as pack_weights lays it out
     packed_at,  # (T,) where each tile of it begins
     first,  # (T,) the rows that each tile reads
@@ -94,7 +97,7 @@ def contract_panel(
     lanes = VECTOR_BYTES // y.itemsize
     whole = count // lanes * lanes
     for tile in range(begin_tile, end_tile):
-        source = panel, np.int64(first[tile]) * stride, stride, packed, packed_at[tile], np.int64(length[tile])
+        source = panel, panel_at, begins, np.int64(first[tile]), packed, packed_at[tile], np.int64(length[tile])
         _outer_tiles(size, whole // lanes, lanes, *source, y, rows, tile * size, y_columns, y_at, bias, floor)
     if whole < count:
         _contract_tail(
@@ -103,7 +106,8 @@ def contract_panel(
             whole,
             count,
             panel,
-            stride,
+            panel_at,
+            begins,
             packed,
             packed_at,
             first,
@@ -128,37 +132,39 @@ def _outer_tiles(size, vectors, *problem):
 
 @jit
 def _tall_tiles(
-    vectors, lanes, panel, begin, stride, packed, packed_at, depth, y, rows, rows_at, y_columns, at, bias, floor
+    vectors, lanes, panel, begin, begins, first, packed, packed_at, depth, y, rows, rows_at, y_columns, at, bias, floor
 ):
     """A tall tile of rows over so many vectors of columns: by threes, but four that are left two and two."""
-    weights, target, result = (packed, packed_at, depth), (y, rows, rows_at, y_columns), (bias, floor)
+    weights = begins, first, packed, packed_at, depth
+    target, result = (y, rows, rows_at, y_columns), (bias, floor)
     twos = (-vectors) % 3 if vectors > 1 else 0
     threes = max(vectors - 2 * twos, 0) // 3
     if threes:
-        outer_tile_3(panel, begin, stride, *weights, *target, at, threes, *result)
+        outer_tile_3(panel, begin, *weights, *target, at, threes, *result)
     if twos:
         done = 3 * threes * lanes
-        outer_tile_2(panel, begin + done, stride, *weights, *target, at + done, twos, *result)
+        outer_tile_2(panel, begin + done, *weights, *target, at + done, twos, *result)
     if vectors == 1:
-        outer_tile_1(panel, begin, stride, *weights, *target, at, 1, *result)
+        outer_tile_1(panel, begin, *weights, *target, at, 1, *result)
 
 
 @jit
 def _flat_tiles(
-    vectors, lanes, panel, begin, stride, packed, packed_at, depth, y, rows, rows_at, y_columns, at, bias, floor
+    vectors, lanes, panel, begin, begins, first, packed, packed_at, depth, y, rows, rows_at, y_columns, at, bias, floor
 ):
     """A flat tile of rows over so many vectors of columns."""
-    weights, target, result = (packed, packed_at, depth), (y, rows, rows_at, y_columns), (bias, floor)
+    weights = begins, first, packed, packed_at, depth
+    target, result = (y, rows, rows_at, y_columns), (bias, floor)
     widest = vectors // FLAT_VECTORS
     if widest:
-        flat_tile_6(panel, begin, stride, *weights, *target, at, widest, *result)
+        flat_tile_6(panel, begin, *weights, *target, at, widest, *result)
     done = widest * FLAT_VECTORS
     twos = (vectors - done) // 2
     if twos:
-        flat_tile_2(panel, begin + done * lanes, stride, *weights, *target, at + done * lanes, twos, *result)
+        flat_tile_2(panel, begin + done * lanes, *weights, *target, at + done * lanes, twos, *result)
         done += 2 * twos
     if done < vectors:
-        flat_tile_1(panel, begin + done * lanes, stride, *weights, *target, at + done * lanes, 1, *result)
+        flat_tile_1(panel, begin + done * lanes, *weights, *target, at + done * lanes, 1, *result)
 
 
 @jit
@@ -168,7 +174,8 @@ def _contract_tail(
     begin,  # of the columns that fill no whole vector,
     end,
     panel,
-    stride,
+    panel_at,
+    begins,
     packed,
     packed_at,
     first,
@@ -190,9 +197,9 @@ def _contract_tail(
         at, depth = packed_at[tile], length[tile]
         for r in range(len(aside_bias)):
             aside_bias[r] = bias[max(rows[tile * size + r], 0)]
-        source = np.int64(first[tile]) * stride + begin
+        source = panel, panel_at + begin, begins, np.int64(first[tile])
         target = aside, aside_rows, 0, lanes, 0, aside_bias, floor
-        _outer_tiles(size, 1, lanes, panel, source, stride, packed, at, depth, *target)
+        _outer_tiles(size, 1, lanes, *source, packed, at, depth, *target)
         for r in range(size):
             row = np.int64(rows[tile * size + r])
             if row >= 0:
@@ -218,32 +225,23 @@ def contract_group(
     y_columns,
     y_at,
 ):
-    """Columns begin to end, a strip at a time: pack the strip's panel, then run the microkernel tile by tile."""
+    """Columns begin to end, a strip at a time: pack the strip's panel if it pays, then run the microkernel by tiles."""
     lanes = VECTOR_BYTES // source.itemsize
     block = VECTORS * lanes
     most = min(max(_STRIP_ELEMENTS // (len(panel) * block), 1), _STRIP_BLOCKS) * block
     strip = even_part(end - begin, most, lanes)
     stride = strip + lanes  # one vector more, so that rows fall on different cache lines
-    packed_rows = scratch(len(panel) * stride, source.dtype)
-    tiles = (first, length, rows)
+    tiles = packed, packed_at, first, length, rows, bias, floor, y, y_columns
+    # The last columns of a row that lies in place must fill a vector, too.
+    packs = columns % lanes > 0 or length.sum() > _FEW_READS * (len(source) // columns)
+    begins = np.arange(len(panel)) * stride if packs else panel * columns
+    panel_rows = scratch(len(panel) * stride, source.dtype) if packs else source
     for column in range(begin, end, strip):
         count = min(strip, end - column)
-        pack_panel(source, columns, column, count, panel, 0, len(panel), stride, packed_rows)
-        contract_panel(
-            0,
-            len(first),
-            count,
-            packed_rows,
-            stride,
-            packed,
-            packed_at,
-            *tiles,
-            bias,
-            floor,
-            y,
-            y_columns,
-            y_at + column,
-        )
+        if packs:
+            pack_panel(source, columns, column, count, panel, 0, len(panel), stride, panel_rows)
+        at = np.int64(0) if packs else column
+        contract_panel(0, len(first), count, panel_rows, at, begins, *tiles, y_at + column)
 
 
 @parallel_jit

@@ -93,6 +93,7 @@ def _gradients(
     # A dot tile may read up to channels - 1 rows of x and size - 1 of dy beyond its own: they must be there.
     dy_packed = scratch((len(dx_panel) + size) * stride, x.dtype)
     x_packed = scratch((len(panel) + channels) * stride, x.dtype)
+    dy_begins = np.arange(len(dx_panel)) * stride
     clear_run(dy_packed, end_dy * stride, (end_dy + size) * stride)
     clear_run(x_packed, end_x * stride, (end_x + channels) * stride)
     for column in range(begin, end, chunk):
@@ -103,7 +104,8 @@ def _gradients(
             end_dx,
             count,
             dy_packed,
-            stride,
+            np.int64(0),
+            dy_begins,
             packed,
             packed_at,
             dx_first,
