@@ -49,14 +49,14 @@ def _convolve_columns(
     panel = scratch(depth * stride, source.dtype)
     begins = np.arange(depth) * stride
     cuts = np.empty((strip // row_columns + 2, 3), np.int64)
-    first = np.zeros(len(tiles), np.int64)
-    length = np.full(len(tiles), depth)
+    first = np.zeros(len(tiles), np.int32)
+    length = np.full(len(tiles), np.int32(depth))
     for column in range(begin, end, strip):
         count = min(strip, end - column)
         pieces = cut_rows(column, count, row_columns, cuts)
         pack_taps(source, height, width, batch, taps, *steps, 0, depth, cuts, pieces, stride, panel)
         contract_panel(
-            0,
+            np.int64(0),
             len(tiles),
             count,
             panel,

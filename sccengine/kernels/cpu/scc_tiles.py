@@ -190,16 +190,17 @@ def _contract_tail(
     """The last columns: a vector of each tile is computed aside, and what belongs to y copied."""
     lanes = VECTOR_BYTES // y.itemsize
     size = tile_size(rows, first)
+    zero, one = np.int64(0), np.int64(1)  # a literal is a type of its own: helpers would be compiled for it, too
     aside, aside_rows, aside_bias = np.empty(size * lanes, y.dtype), np.arange(size).astype(np.int32), bias[:0]
     if len(bias):
         aside_bias = np.zeros(size, y.dtype)
     for tile in range(begin_tile, end_tile):
-        at, depth = packed_at[tile], length[tile]
+        at, depth = packed_at[tile], np.int64(length[tile])
         for r in range(len(aside_bias)):
             aside_bias[r] = bias[max(rows[tile * size + r], 0)]
         source = panel, panel_at + begin, begins, np.int64(first[tile])
-        target = aside, aside_rows, 0, lanes, 0, aside_bias, floor
-        _outer_tiles(size, 1, lanes, *source, packed, at, depth, *target)
+        target = aside, aside_rows, zero, lanes, zero, aside_bias, floor
+        _outer_tiles(size, one, lanes, *source, packed, at, depth, *target)
         for r in range(size):
             row = np.int64(rows[tile * size + r])
             if row >= 0:
@@ -232,6 +233,7 @@ def contract_group(
     strip = even_part(end - begin, most, lanes)
     stride = strip + lanes  # one vector more, so that rows fall on different cache lines
     tiles = packed, packed_at, first, length, rows, bias, floor, y, y_columns
+    zero = np.int64(0)
     # The last columns of a row that lies in place must fill a vector, too.
     packs = columns % lanes > 0 or length.sum() > _FEW_READS * (len(source) // columns)
     begins = np.arange(len(panel)) * stride if packs else panel * columns
@@ -239,9 +241,9 @@ def contract_group(
     for column in range(begin, end, strip):
         count = min(strip, end - column)
         if packs:
-            pack_panel(source, columns, column, count, panel, 0, len(panel), stride, panel_rows)
-        at = np.int64(0) if packs else column
-        contract_panel(0, len(first), count, panel_rows, at, begins, *tiles, y_at + column)
+            pack_panel(source, columns, column, count, panel, zero, len(panel), stride, panel_rows)
+        at = zero if packs else column
+        contract_panel(zero, len(first), count, panel_rows, at, begins, *tiles, y_at + column)
 
 
 @parallel_jit
@@ -263,7 +265,7 @@ def _contract(
     floor,  # 0 for ReLU, -inf for none
     y,  # (R, M) flat
 ):
-    packed_at = packed_offsets(length, 1, tile_size(rows, first))
+    packed_at = packed_offsets(length, np.int64(1), tile_size(rows, first))
     packed = np.empty(packed_at[-1], source.dtype)
     windows = (starts, channels, width, transposed)
     tiles = (panel, first, length, rows)

@@ -112,7 +112,7 @@ def _gradients(
             dx_length,
             dx_rows,
             dx[:0],
-            -np.inf,
+            x.dtype.type(-np.inf),
             dx,
             columns,
             column,
@@ -187,7 +187,7 @@ def _backward(
     filters = len(starts)
     dx_tiles = (dx_panel, dx_first, dx_length, dx_rows)
     size = tile_size(rows, first)
-    packed_at = packed_offsets(dx_length, 1, tile_size(dx_rows, dx_first))
+    packed_at = packed_offsets(dx_length, np.int64(1), tile_size(dx_rows, dx_first))
     products_at = packed_offsets(length, _dot_channels(size), size)
     packed = np.empty(packed_at[-1], x.dtype)
     products, bias_sums = zeros(segments * products_at[-1], x.dtype), zeros(segments * filters, np.float64)

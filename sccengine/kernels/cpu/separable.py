@@ -107,7 +107,7 @@ def _by_rows(
     floor,
     y,  # (O, HO, WO, N), written
 ):
-    packed_at = packed_offsets(length, 1, tile_size(rows, first))
+    packed_at = packed_offsets(length, np.int64(1), tile_size(rows, first))
     packed = np.empty(packed_at[-1], x.dtype)
     depthwise_stage = (taps, shift, z_floor, runs, columns)
     windows = (starts, np.int64(x.shape[0]), width, False)
