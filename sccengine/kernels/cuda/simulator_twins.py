@@ -49,7 +49,8 @@ __all__ = [
 ]
 
 WARP = 32
-# How an element is accessed: told to arrays that have a method `accessed`, as those of a kernel that is watched.
+# How an element is accessed: told to arrays whose type has a method `accessed`, as those of a kernel that is watched.
+# (The simulator's own arrays take an unknown attribute for an index.)
 READ, WRITTEN, ADDED_TO = range(3)
 # Seconds after which a lane gives up waiting for the others; they have ended with an error, or never come.
 _PATIENCE = 60
@@ -92,7 +93,7 @@ def _span(a, i, count, access):
         raise IndexError(f"elements {i} to {i + count - 1} of an array of {flat.size}")
     if i % count:
         raise IndexError(f"element {i} is not aligned to {count} elements")
-    if hasattr(a, "accessed"):
+    if hasattr(type(a), "accessed"):
         a.accessed(i, count, access)
     return flat[i : i + count]
 
@@ -130,7 +131,7 @@ def tensor_at(address, first, count, like):
     dtype = _array(like).dtype
     octets = ctypes.c_char * (int(count) * dtype.itemsize)
     tensor = np.frombuffer(octets.from_address(int(address) + int(first) * dtype.itemsize), dtype)
-    return like.sibling(tensor) if hasattr(like, "sibling") else tensor
+    return like.sibling(tensor) if hasattr(type(like), "sibling") else tensor
 
 
 class _Copies:
