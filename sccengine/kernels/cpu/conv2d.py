@@ -51,28 +51,13 @@ def _convolve_columns(
     cuts = np.empty((strip // row_columns + 2, 3), np.int64)
     first = np.zeros(len(tiles), np.int32)
     length = np.full(len(tiles), np.int32(depth))
+    result = packed, tiles, first, length, rows, bias, floor, y, columns
+    zero = np.int64(0)
     for column in range(begin, end, strip):
         count = min(strip, end - column)
         pieces = cut_rows(column, count, row_columns, cuts)
         pack_taps(source, height, width, batch, taps, *steps, 0, depth, cuts, pieces, stride, panel)
-        contract_panel(
-            np.int64(0),
-            len(tiles),
-            count,
-            panel,
-            np.int64(0),
-            begins,
-            packed,
-            tiles,
-            first,
-            length,
-            rows,
-            bias,
-            floor,
-            y,
-            columns,
-            column,
-        )
+        contract_panel(zero, len(tiles), count, panel, zero, begins, *result, column)
 
 
 @parallel_jit

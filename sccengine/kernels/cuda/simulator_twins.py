@@ -62,7 +62,10 @@ _QUAD = np.arange(WARP) % 4
 
 
 def _accept_alignment():
-    """Numba's own simulator knows no alignment of shared arrays, numba-cuda's takes None: let both take None."""
+    """Let shared arrays take an alignment of None, in Numba's own simulator and in numba-cuda's.
+
+    `frames` is how many calls back the kernel's line stands: one more for whoever puts a function between.
+    """
     numbas_array = FakeCUDAShared.array
 
     def array(self, shape, dtype, alignment=None, frames=1):
