@@ -27,20 +27,22 @@ def python(script, **environment):
 ADD = """
 import numba, numpy as np
 from sccengine.kernels.cpu import add, compile
-y = np.empty(3, np.float32)
-add.forward(np.ones(3, np.float32), np.ones(3, np.float32), y)
-assert y.tolist() == [2, 2, 2]
+for size in 3, compile.PARALLEL_WORK:
+    x, y = np.ones(size, np.float32), np.empty(size, np.float32)
+    add.forward(x, x, y)
+    assert (y == 2).all()
 print(compile.cache_folder())
-print(sum(add._forward.dispatcher.stats.cache_hits.values()))
+for version in add._forward.dispatcher, add._forward.serial:
+    print(sum(version.stats.cache_hits.values()))
 """
 
 
 def test_machine_code_is_cached_under_a_hash_of_the_sources(tmp_path):
-    folder, hits = python(ADD, SCCENGINE_CACHE_DIR=str(tmp_path)).split()
+    folder, *hits = python(ADD, SCCENGINE_CACHE_DIR=str(tmp_path)).split()
     assert folder == str(tmp_path / compile.source_hash())
     assert list((tmp_path / compile.source_hash()).rglob("*.nbi"))
-    assert hits == "0"
-    assert python(ADD, SCCENGINE_CACHE_DIR=str(tmp_path)).split()[1] == "1"
+    assert hits == ["0", "0"]
+    assert python(ADD, SCCENGINE_CACHE_DIR=str(tmp_path)).split()[1:] == ["1", "1"]
 
 
 def test_the_users_own_cache_setting_wins_and_is_left_alone(tmp_path):
@@ -192,7 +194,8 @@ def test_hot_loops_hold_vector_instructions(kernel, suffix, least, monkeypatch):
     launch_all()
     monkeypatch.setattr(compile, "cache_folder", lambda: None)  # Numba keeps no assembly of cached code
     fresh = compile.parallel_jit(kernel.dispatcher.py_func)
-    fresh.dispatcher.compile(kernel.dispatcher.signatures[0])
-    assembly = "\n".join(fresh.inspect_asm().values())
-    found = re.findall(rf"^\s+v?p?{ARITHMETIC}{suffix}\s.*%[xyz]mm", assembly, flags=re.MULTILINE)
-    assert len(found) >= least, f"{kernel.__module__}.{kernel.__name__}: {len(found)} vector instructions"
+    for version in fresh.dispatcher, fresh.serial:
+        version.compile(kernel.serial.signatures[0])
+        assembly = "\n".join(version.inspect_asm().values())
+        found = re.findall(rf"^\s+v?p?{ARITHMETIC}{suffix}\s.*%[xyz]mm", assembly, flags=re.MULTILINE)
+        assert len(found) >= least, f"{kernel.__module__}.{kernel.__name__}: {len(found)} vector instructions"

@@ -20,14 +20,10 @@ def _forward(
     a,  # (n,)
     b,  # (n,)
     y,  # (n,)
-    parallel,
 ):
-    if parallel:
-        for block in prange((y.size + BLOCK - 1) // BLOCK):
-            part = slice(block * BLOCK, (block + 1) * BLOCK)
-            _add(a[part], b[part], y[part])
-    else:
-        _add(a, b, y)
+    for block in prange((y.size + BLOCK - 1) // BLOCK):
+        part = slice(block * BLOCK, (block + 1) * BLOCK)
+        _add(a[part], b[part], y[part])
 
 
 def forward(
@@ -35,4 +31,4 @@ def forward(
     b,  # (n,)
     y,  # (n,)
 ):
-    _forward(a, b, y, y.size >= PARALLEL_WORK)
+    _forward(a, b, y, parallel=y.size >= PARALLEL_WORK)

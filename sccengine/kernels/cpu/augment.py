@@ -78,15 +78,10 @@ def _batch(
     fills,  # (C, S), uint8
     values,  # (C, 256)
     y,  # (C, H, W, N)
-    parallel,
 ):
     rows = y.shape[0] * y.shape[1]
-    if parallel:
-        for row in prange(rows):
-            _fill_row(images, order, steps, places, fills, values, y, np.int64(row))
-    else:
-        for row in range(rows):
-            _fill_row(images, order, steps, places, fills, values, y, row)
+    for row in prange(rows):
+        _fill_row(images, order, steps, places, fills, values, y, np.int64(row))
 
 
 def batch(
@@ -108,5 +103,5 @@ def batch(
     stream = np.random.Philox(key=np.array(key, np.uint64), counter=np.array((0, 0, *counter), np.uint64))
     words = stream.random_raw(len(bounds) * count).reshape(len(bounds), count) >> np.uint64(32)
     places = (words.T * bounds.astype(np.uint64) >> np.uint64(32)).astype(np.int64, order="C")
-    _batch(images, order, steps, places, np.ascontiguousarray(fills.T), values, y, y.size >= PARALLEL_WORK)
+    _batch(images, order, steps, places, np.ascontiguousarray(fills.T), values, y, parallel=y.size >= PARALLEL_WORK)
     np.take(labels, order, out=chosen)

@@ -254,38 +254,25 @@ def _forward_training(
     eps,
     with_residual,
     relu,
-    parallel,
 ):
     statistics = (mean, var, running_mean, running_var, tracked, momentum)
-    if parallel:
-        for c in prange(x.shape[0]):
-            _train_row(np.int64(c), x, weight, bias, residual, y, *statistics, eps, with_residual, relu)
-    else:
-        for c in range(x.shape[0]):
-            _train_row(c, x, weight, bias, residual, y, *statistics, eps, with_residual, relu)
+    for c in prange(x.shape[0]):
+        _train_row(np.int64(c), x, weight, bias, residual, y, *statistics, eps, with_residual, relu)
 
 
 @parallel_jit
-def _forward_inference(x, weight, bias, mean, var, residual, y, eps, with_residual, relu, parallel):
-    if parallel:
-        for c in prange(x.shape[0]):
-            _write_row(np.int64(c), x, weight, bias, mean, var, residual, y, eps, with_residual, relu)
-    else:
-        for c in range(x.shape[0]):
-            _write_row(c, x, weight, bias, mean, var, residual, y, eps, with_residual, relu)
+def _forward_inference(x, weight, bias, mean, var, residual, y, eps, with_residual, relu):
+    for c in prange(x.shape[0]):
+        _write_row(np.int64(c), x, weight, bias, mean, var, residual, y, eps, with_residual, relu)
 
 
 @parallel_jit
-def _backward(dy, x, y, weight, bias, mean, var, g, dx, dweight, dbias, eps, relu, masked, training, parallel):
+def _backward(dy, x, y, weight, bias, mean, var, g, dx, dweight, dbias, eps, relu, masked, training):
     known = (dy, x, y, weight, bias, mean, var)
     written = (g, dx, dweight, dbias)
     rule = (eps, relu, masked, training)
-    if parallel:
-        for c in prange(x.shape[0]):
-            _row_backward(np.int64(c), *known, *written, *rule)
-    else:
-        for c in range(x.shape[0]):
-            _row_backward(c, *known, *written, *rule)
+    for c in prange(x.shape[0]):
+        _row_backward(np.int64(c), *known, *written, *rule)
 
 
 def forward_training(
@@ -311,8 +298,9 @@ def forward_training(
     # One type for each argument, present or absent: Numba compiles once.
     running = (running_mean, running_var) if tracked else (var, var)
     rule = (tracked, float(momentum) if tracked else 0.0)
-    rest = (float(eps), with_residual, bool(relu), x.size >= PARALLEL_WORK)
-    _forward_training(x, weight, bias, residual if with_residual else x, y, mean, var, *running, *rule, *rest)
+    rest = (float(eps), with_residual, bool(relu))
+    known = (x, weight, bias, residual if with_residual else x)
+    _forward_training(*known, y, mean, var, *running, *rule, *rest, parallel=x.size >= PARALLEL_WORK)
 
 
 def forward_inference(
@@ -327,8 +315,9 @@ def forward_inference(
     relu,  # bool
 ):
     with_residual = residual is not None
-    rest = (float(eps), with_residual, bool(relu), x.size >= PARALLEL_WORK)
-    _forward_inference(x, weight, bias, mean[None], var, residual if with_residual else x, y, *rest)
+    rest = (float(eps), with_residual, bool(relu))
+    known = (x, weight, bias, mean[None], var, residual if with_residual else x)
+    _forward_inference(*known, y, *rest, parallel=x.size >= PARALLEL_WORK)
 
 
 def backward_training(
@@ -371,4 +360,4 @@ def _launch_backward(dy, x, y, weight, bias, mean, var, dx, dresidual, dweight, 
     masked = relu and y is not None
     known = (dy, x, y if masked else x, weight, bias, mean, var)
     written = (dx if dresidual is None else dresidual, dx, dweight, dbias)
-    _backward(*known, *written, float(eps), bool(relu), masked, training, x.size >= PARALLEL_WORK)
+    _backward(*known, *written, float(eps), bool(relu), masked, training, parallel=x.size >= PARALLEL_WORK)

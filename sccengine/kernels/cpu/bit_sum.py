@@ -1,9 +1,9 @@
 """The sum of an array's bits, by which the training graph sees that somebody wrote to what it keeps for backward."""
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import prange
 
-from sccengine.kernels.cpu.compile import PARALLEL_WORK, jit, parallel_jit
+from sccengine.kernels.cpu.compile import PARALLEL_WORK, jit, parallel_jit, shares
 from sccengine.kernels.cpu.scc_panels import share_of
 
 
@@ -33,6 +33,6 @@ def bit_sum(
     words = x.view(np.uint32)
     if len(words) < PARALLEL_WORK:
         return int(words.sum(dtype=np.uint64))
-    sums = np.empty(get_num_threads(), np.uint64)
+    sums = np.empty(shares(True), np.uint64)
     _sum_words(words, sums)
     return int(sums.sum())

@@ -22,15 +22,10 @@ def _forward(
     x,  # (C, M)
     y,  # (C, M)
     groups,
-    parallel,
 ):
     width = x.shape[0] // groups
-    if parallel:
-        for c in prange(x.shape[0]):
-            _copy(x[c], y[(c % width) * groups + c // width])
-    else:
-        for c in range(x.shape[0]):
-            _copy(x[c], y[(c % width) * groups + c // width])
+    for c in prange(x.shape[0]):
+        _copy(x[c], y[(c % width) * groups + c // width])
 
 
 def forward(
@@ -38,4 +33,4 @@ def forward(
     y,  # (C, M)
     groups,  # int, divides C
 ):
-    _forward(x, y, groups, x.size >= PARALLEL_WORK)
+    _forward(x, y, groups, parallel=x.size >= PARALLEL_WORK)

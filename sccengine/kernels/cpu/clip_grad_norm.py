@@ -28,17 +28,12 @@ def _block_squares(
 @parallel_jit
 def _squares_of_blocks(
     gradient,  # (n,)
-    parallel,
 ):
     """Sums by block. Adding them up here would be no fixed order: Numba shares out sum() among the threads too."""
     blocks = (gradient.size + BLOCK - 1) // BLOCK
     totals = np.empty(blocks, np.float64)
-    if parallel:
-        for block in prange(blocks):
-            totals[block] = _block_squares(gradient[block * BLOCK : (block + 1) * BLOCK])
-    else:
-        for block in range(blocks):
-            totals[block] = _block_squares(gradient[block * BLOCK : (block + 1) * BLOCK])
+    for block in prange(blocks):
+        totals[block] = _block_squares(gradient[block * BLOCK : (block + 1) * BLOCK])
     return totals
 
 
@@ -57,7 +52,7 @@ def norm(
     out,  # (1,), float64: the root of the sum of their squares
 ):
     flat = [gradient.reshape(-1) for gradient in gradients]
-    out[0] = math.sqrt(sum(float(_squares_of_blocks(g, g.size >= PARALLEL_WORK).sum()) for g in flat))
+    out[0] = math.sqrt(sum(float(_squares_of_blocks(g, parallel=g.size >= PARALLEL_WORK).sum()) for g in flat))
 
 
 def scale(

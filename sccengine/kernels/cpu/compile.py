@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numba
 import numpy as np
+from numba import get_num_threads
 
 from sccengine.kernels.cache_folder import cache_root, writable
 
@@ -102,10 +103,15 @@ def cache_folder():
     return None if folder is None else str(folder)
 
 
-def _njit(function, **options):
+def shares(parallel):
+    """Into how many parts a launch divides its work: one a thread where it is parallel."""
+    return get_num_threads() if parallel else 1
+
+
+def _njit(function, subfolder="", **options):
     folder = cache_folder()
     before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = folder or ""
+    numba.config.CACHE_DIR = os.path.join(folder, subfolder) if folder else ""
     try:
         return numba.njit(cache=folder is not None, **_OPTIONS, **options)(function)
     finally:
@@ -125,17 +131,21 @@ def jit(function):
 def parallel_jit(function):
     """Compile a kernel that holds a ``numba.prange``; the result is called from Python only, one call at a time.
 
-    A prange index is unsigned: give it to helpers as ``np.int64(index)``, or Numba compiles each helper twice.
-    The Numba dispatcher stands in ``.dispatcher``.
+    It takes one argument more, ``parallel``: False runs a version of the kernel whose prange is a plain loop on the
+    calling thread, where there is too little to do to wake the others. Either version is compiled when it is first
+    wanted. Let it depend on the problem alone, not on the number of threads: the two versions round alike only where
+    sums have their order written down. A prange index is unsigned: give it to helpers as ``np.int64(index)``, or Numba
+    compiles each helper twice. The Numba dispatchers stand in ``.dispatcher`` and ``.serial``.
     """
     dispatcher = _njit(function, parallel=True)
-    serial = functools.cache(lambda: numba.njit(**_OPTIONS)(function))
+    # Numba's cache does not tell the two apart: each has its folder.
+    serial = _njit(function, "serial")
 
     @functools.wraps(function)
-    def launch(*args):
+    def launch(*args, parallel=True):
         with _turn:
-            return (serial() if _serial_only else dispatcher)(*args)
+            return (dispatcher if parallel and not _serial_only else serial)(*args)
 
     launch.dispatcher = dispatcher
-    launch.inspect_asm = dispatcher.inspect_asm
+    launch.serial = serial
     return launch

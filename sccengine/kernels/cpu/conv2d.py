@@ -16,9 +16,9 @@ Groups are convolutions of their own. Layouts: x (C, H, W, N), weight (O, C/G, k
 """
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import prange
 
-from sccengine.kernels.cpu.compile import jit, parallel_jit
+from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
 from sccengine.kernels.cpu.conv2d_panels import cut_rows, pack_taps, pack_tile
 from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, VECTORS, dot_tiles
 from sccengine.kernels.cpu.scc_panels import clear_run, even_part, pack_row, scratch, share_of, zeros
@@ -62,7 +62,7 @@ def _convolve_columns(
 
 @parallel_jit
 def _convolve(
-    threads,  # 1: all runs on the calling thread
+    parts,  # of the columns, one a thread
     source,  # (S, H, W, N) flat
     height,  # H
     width,  # W
@@ -89,18 +89,13 @@ def _convolve(
     order = (row_stride, plane_stride, tap_at, planes)
     lanes = VECTOR_BYTES // source.itemsize
     result = (row_columns, packed, tiles, rows, bias, floor, y, columns)
-    if threads > 1:
-        for index in prange(len(tiles)):
-            tile = np.int64(index)
-            pack_tile(tile, weight, *order, min(ROWS, filters - tile * ROWS), packed)
-        for index in prange(threads):
-            part = np.int64(index)
-            begin, end = share_of(part, threads, lanes, columns)
-            _convolve_columns(begin, end, source, sizes, taps, steps, *result)
-    else:
-        for tile in range(len(tiles)):
-            pack_tile(tile, weight, *order, min(ROWS, filters - tile * ROWS), packed)
-        _convolve_columns(np.int64(0), columns, source, sizes, taps, steps, *result)
+    for index in prange(len(tiles)):
+        tile = np.int64(index)
+        pack_tile(tile, weight, *order, min(ROWS, filters - tile * ROWS), packed)
+    for index in prange(parts):
+        part = np.int64(index)
+        begin, end = share_of(part, parts, lanes, columns)
+        _convolve_columns(begin, end, source, sizes, taps, steps, *result)
 
 
 def _run(source, weight, strides, taps, tap_at, steps, bias, y):
@@ -111,9 +106,9 @@ def _run(source, weight, strides, taps, tap_at, steps, bias, y):
     rows = np.full(count * ROWS, -1, np.int32)
     rows[:filters] = np.arange(filters)
     depth = len(source) * len(taps)
-    work = filters * depth * columns
+    parallel = filters * depth * columns >= PARALLEL_MACS
     _convolve(
-        get_num_threads() if work >= PARALLEL_MACS else 1,
+        shares(parallel),
         source.reshape(-1),
         *source.shape[1:],
         np.array(taps, np.int64).reshape(-1, 2),
@@ -130,6 +125,7 @@ def _run(source, weight, strides, taps, tap_at, steps, bias, y):
         y.reshape(-1),
         columns,
         width * batch,
+        parallel=parallel,
     )
 
 
@@ -210,7 +206,6 @@ def _add_segments(f, blocks, segments, depth, sums, dweight):
 
 @parallel_jit
 def _correlate(
-    threads,  # 1: all runs on the calling thread
     segments,  # of the columns,
     chunk,  # and how many of them are packed at a time
     dy,  # (O, HO, WO, N) flat
@@ -231,21 +226,11 @@ def _correlate(
     rows = min(depth, _PANEL_ROWS) + CHANNELS
     sums = zeros(segments * blocks * (filters + ROWS) * rows, dy.dtype)
     sizes, steps = (height, width, batch), (step_h, step_w)
-    if threads > 1:
-        for index in prange(segments * blocks):
-            part = np.int64(index)
-            _weight_part(
-                part, blocks, segments, chunk, dy, columns, row_columns, source, sizes, taps, steps, filters, sums
-            )
-        for index in prange(filters):
-            _add_segments(np.int64(index), blocks, segments, depth, sums, dweight)
-    else:
-        for part in range(segments * blocks):
-            _weight_part(
-                part, blocks, segments, chunk, dy, columns, row_columns, source, sizes, taps, steps, filters, sums
-            )
-        for f in range(filters):
-            _add_segments(f, blocks, segments, depth, sums, dweight)
+    for index in prange(segments * blocks):
+        part = np.int64(index)
+        _weight_part(part, blocks, segments, chunk, dy, columns, row_columns, source, sizes, taps, steps, filters, sums)
+    for index in prange(filters):
+        _add_segments(np.int64(index), blocks, segments, depth, sums, dweight)
 
 
 def _taps(kernel):
@@ -304,7 +289,6 @@ def backward_weight(dy, x, dweight, stride, padding, groups):
     for group in range(groups):
         part_dy, part_x, part_dweight = (_group(array, group, groups) for array in (dy, x, dweight))
         _correlate(
-            get_num_threads() if part_dweight.size * columns >= PARALLEL_MACS else 1,
             segments,
             chunk,
             part_dy.reshape(-1),
@@ -316,4 +300,5 @@ def backward_weight(dy, x, dweight, stride, padding, groups):
             *stride,
             part_dweight[0].size,
             part_dweight.reshape(-1),
+            parallel=part_dweight.size * columns >= PARALLEL_MACS,
         )

@@ -66,14 +66,9 @@ def _forward(
     dlogits,  # (O, N), written where wanted
     wanted,
     label_smoothing,
-    parallel,
 ):
-    if parallel:
-        for n in prange(labels.size):
-            losses[n] = _column(logits, labels[n], np.int64(n), dlogits, wanted, label_smoothing)
-    else:
-        for n in range(labels.size):
-            losses[n] = _column(logits, labels[n], n, dlogits, wanted, label_smoothing)
+    for n in prange(labels.size):
+        losses[n] = _column(logits, labels[n], np.int64(n), dlogits, wanted, label_smoothing)
 
 
 def forward(
@@ -87,7 +82,7 @@ def forward(
     parallel = _EXP_WORK * logits.size >= PARALLEL_WORK
     wanted = dlogits is not None
     # One type for each argument, present or absent: Numba compiles once.
-    _forward(logits, labels, losses, dlogits if wanted else logits, wanted, float(label_smoothing), parallel)
+    _forward(logits, labels, losses, dlogits if wanted else logits, wanted, float(label_smoothing), parallel=parallel)
     loss[0] = losses.mean()
 
 

@@ -60,15 +60,11 @@ def _filter_products(f, dy, x, dweight, rows, columns):
 
 
 @parallel_jit
-def _forward(x, weight, bias, y, rows, columns, floor, parallel):
+def _forward(x, weight, bias, y, rows, columns, floor):
     multiplier = y.shape[0] // x.shape[0]
-    if parallel:
-        for index in prange(y.shape[0]):
-            f = np.int64(index)
-            gather_plane(x, f // multiplier, weight, f, bias[f], False, y, f, rows, columns, floor)
-    else:
-        for f in range(y.shape[0]):
-            gather_plane(x, f // multiplier, weight, f, bias[f], False, y, f, rows, columns, floor)
+    for index in prange(y.shape[0]):
+        f = np.int64(index)
+        gather_plane(x, f // multiplier, weight, f, bias[f], False, y, f, rows, columns, floor)
 
 
 @jit
@@ -82,23 +78,15 @@ def _channel_gradient(c, dy, weight, dx, rows, columns):
 
 
 @parallel_jit
-def _backward_input(dy, weight, dx, rows, columns, parallel):
-    if parallel:
-        for c in prange(dx.shape[0]):
-            _channel_gradient(np.int64(c), dy, weight, dx, rows, columns)
-    else:
-        for c in range(dx.shape[0]):
-            _channel_gradient(c, dy, weight, dx, rows, columns)
+def _backward_input(dy, weight, dx, rows, columns):
+    for c in prange(dx.shape[0]):
+        _channel_gradient(np.int64(c), dy, weight, dx, rows, columns)
 
 
 @parallel_jit
-def _backward_weight(dy, x, dweight, rows, columns, parallel):
-    if parallel:
-        for f in prange(dy.shape[0]):
-            _filter_products(np.int64(f), dy, x, dweight, rows, columns)
-    else:
-        for f in range(dy.shape[0]):
-            _filter_products(f, dy, x, dweight, rows, columns)
+def _backward_weight(dy, x, dweight, rows, columns):
+    for f in prange(dy.shape[0]):
+        _filter_products(np.int64(f), dy, x, dweight, rows, columns)
 
 
 @jit
@@ -113,13 +101,9 @@ def _channel_backward(c, dy, x, weight, dx, dweight, dbias, rows, columns, dx_ro
 
 
 @parallel_jit
-def _backward(dy, x, weight, dx, dweight, dbias, rows, columns, dx_rows, dx_columns, parallel):
-    if parallel:
-        for c in prange(dx.shape[0]):
-            _channel_backward(np.int64(c), dy, x, weight, dx, dweight, dbias, rows, columns, dx_rows, dx_columns)
-    else:
-        for c in range(dx.shape[0]):
-            _channel_backward(c, dy, x, weight, dx, dweight, dbias, rows, columns, dx_rows, dx_columns)
+def _backward(dy, x, weight, dx, dweight, dbias, rows, columns, dx_rows, dx_columns):
+    for c in prange(dx.shape[0]):
+        _channel_backward(np.int64(c), dy, x, weight, dx, dweight, dbias, rows, columns, dx_rows, dx_columns)
 
 
 def _is_large(y, kernel):
@@ -139,10 +123,10 @@ def forward(
     floor = lowest(y.dtype, relu)
     kernel = weight.shape[1:]
     if depthwise_packed.serves(x):
-        depthwise_packed.forward(x, weight, bias, y, stride, padding, floor, _is_large(y, kernel))
+        depthwise_packed.forward(x, weight, bias, y, stride, padding, floor, parallel=_is_large(y, kernel))
     else:
         runs = forward_runs(x, y, kernel, stride, padding)
-        _forward(x, weight, bias, y, *runs, floor, _is_large(y, kernel))
+        _forward(x, weight, bias, y, *runs, floor, parallel=_is_large(y, kernel))
 
 
 def backward_input(
@@ -154,10 +138,10 @@ def backward_input(
 ):
     kernel = weight.shape[1:]
     if depthwise_packed.serves(dy):
-        depthwise_packed.backward_input(dy, weight, dx, stride, padding, _is_large(dy, kernel))
+        depthwise_packed.backward_input(dy, weight, dx, stride, padding, parallel=_is_large(dy, kernel))
     else:
         runs = input_gradient_runs(dx, dy, kernel, stride, padding)
-        _backward_input(dy, weight, dx, *runs, _is_large(dy, kernel))
+        _backward_input(dy, weight, dx, *runs, parallel=_is_large(dy, kernel))
 
 
 def backward_weight(
@@ -169,10 +153,10 @@ def backward_weight(
 ):
     kernel = dweight.shape[1:]
     if depthwise_packed.serves(x):
-        depthwise_packed.backward_weight(dy, x, dweight, stride, padding, _is_large(dy, kernel))
+        depthwise_packed.backward_weight(dy, x, dweight, stride, padding, parallel=_is_large(dy, kernel))
     else:
         runs = forward_runs(x, dy, kernel, stride, padding)
-        _backward_weight(dy, x, dweight, *runs, _is_large(dy, kernel))
+        _backward_weight(dy, x, dweight, *runs, parallel=_is_large(dy, kernel))
 
 
 def backward(
@@ -196,4 +180,4 @@ def backward(
         dbias = np.empty(0, dy.dtype) if dbias is None else dbias
         runs = forward_runs(x, dy, kernel, stride, padding)
         dx_runs = input_gradient_runs(dx, dy, kernel, stride, padding)
-        _backward(dy, x, weight, dx, dweight, dbias, *runs, *dx_runs, _is_large(dy, kernel))
+        _backward(dy, x, weight, dx, dweight, dbias, *runs, *dx_runs, parallel=_is_large(dy, kernel))

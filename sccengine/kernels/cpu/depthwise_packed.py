@@ -148,30 +148,18 @@ def _filter_products(f, dy, x, dweight, stride, padding):
 
 
 @parallel_jit
-def forward(x, weight, bias, y, stride, padding, floor, parallel):
-    if parallel:
-        for f in prange(y.shape[0]):
-            _filter_forward(np.int64(f), x, weight, bias, y, stride, padding, floor)
-    else:
-        for f in range(y.shape[0]):
-            _filter_forward(f, x, weight, bias, y, stride, padding, floor)
+def forward(x, weight, bias, y, stride, padding, floor):
+    for f in prange(y.shape[0]):
+        _filter_forward(np.int64(f), x, weight, bias, y, stride, padding, floor)
 
 
 @parallel_jit
-def backward_input(dy, weight, dx, stride, padding, parallel):
-    if parallel:
-        for c in prange(dx.shape[0]):
-            _channel_gradient(np.int64(c), dy, weight, dx, stride, padding)
-    else:
-        for c in range(dx.shape[0]):
-            _channel_gradient(c, dy, weight, dx, stride, padding)
+def backward_input(dy, weight, dx, stride, padding):
+    for c in prange(dx.shape[0]):
+        _channel_gradient(np.int64(c), dy, weight, dx, stride, padding)
 
 
 @parallel_jit
-def backward_weight(dy, x, dweight, stride, padding, parallel):
-    if parallel:
-        for f in prange(dy.shape[0]):
-            _filter_products(np.int64(f), dy, x, dweight, stride, padding)
-    else:
-        for f in range(dy.shape[0]):
-            _filter_products(f, dy, x, dweight, stride, padding)
+def backward_weight(dy, x, dweight, stride, padding):
+    for f in prange(dy.shape[0]):
+        _filter_products(np.int64(f), dy, x, dweight, stride, padding)

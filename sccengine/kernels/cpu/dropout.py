@@ -43,15 +43,11 @@ def _apply(
     key,
     threshold,
     scale,
-    parallel,
 ):
-    if parallel:
-        for block in prange((y.size + BLOCK - 1) // BLOCK):
-            begin = block * BLOCK
-            part = slice(begin, begin + BLOCK)
-            _keep(x[part], y[part], key + np.uint64(begin) * _STEP, threshold, scale)
-    else:
-        _keep(x, y, key, threshold, scale)
+    for block in prange((y.size + BLOCK - 1) // BLOCK):
+        begin = block * BLOCK
+        part = slice(begin, begin + BLOCK)
+        _keep(x[part], y[part], key + np.uint64(begin) * _STEP, threshold, scale)
 
 
 def apply(
@@ -61,4 +57,4 @@ def apply(
     key,  # (1,) uint64
 ):
     threshold = np.uint64(math.ceil(probability * 2**24))
-    _apply(x, y, key[0], threshold, 1.0 / (1.0 - probability), 4 * x.size >= PARALLEL_WORK)
+    _apply(x, y, key[0], threshold, 1.0 / (1.0 - probability), parallel=4 * x.size >= PARALLEL_WORK)

@@ -56,39 +56,29 @@ def _spread(
 def _forward(
     x,  # (C, P, N)
     y,  # (C, N)
-    parallel,
 ):
-    if parallel:
-        for c in prange(x.shape[0]):
-            _mean(x[c], y[c])
-    else:
-        for c in range(x.shape[0]):
-            _mean(x[c], y[c])
+    for c in prange(x.shape[0]):
+        _mean(x[c], y[c])
 
 
 @parallel_jit
 def _backward(
     dy,  # (C, N)
     dx,  # (C, P, N)
-    parallel,
 ):
-    if parallel:
-        for c in prange(dx.shape[0]):
-            _spread(dy[c], dx[c])
-    else:
-        for c in range(dx.shape[0]):
-            _spread(dy[c], dx[c])
+    for c in prange(dx.shape[0]):
+        _spread(dy[c], dx[c])
 
 
 def forward(
     x,  # (C, P, N)
     y,  # (C, N)
 ):
-    _forward(x, y, x.size >= PARALLEL_WORK)
+    _forward(x, y, parallel=x.size >= PARALLEL_WORK)
 
 
 def backward(
     dy,  # (C, N)
     dx,  # (C, P, N)
 ):
-    _backward(dy, dx, dx.size >= PARALLEL_WORK)
+    _backward(dy, dx, parallel=dx.size >= PARALLEL_WORK)

@@ -106,14 +106,9 @@ def _forward(
     kernel,
     stride,
     padding,
-    parallel,
 ):
-    if parallel:
-        for c in prange(x.shape[0]):
-            _pool(x[c], y[c], indices[c], kernel, stride, padding)
-    else:
-        for c in range(x.shape[0]):
-            _pool(x[c], y[c], indices[c], kernel, stride, padding)
+    for c in prange(x.shape[0]):
+        _pool(x[c], y[c], indices[c], kernel, stride, padding)
 
 
 @parallel_jit
@@ -124,14 +119,9 @@ def _backward(
     kernel,
     stride,
     padding,
-    parallel,
 ):
-    if parallel:
-        for c in prange(dx.shape[0]):
-            _unpool(dy[c], indices[c], dx[c], kernel, stride, padding)
-    else:
-        for c in range(dx.shape[0]):
-            _unpool(dy[c], indices[c], dx[c], kernel, stride, padding)
+    for c in prange(dx.shape[0]):
+        _unpool(dy[c], indices[c], dx[c], kernel, stride, padding)
 
 
 def forward(
@@ -142,7 +132,7 @@ def forward(
     stride,  # (h, w)
     padding,  # (h, w), at most half the kernel
 ):
-    _forward(x, y, indices, kernel, stride, padding, 2 * x.size >= PARALLEL_WORK)
+    _forward(x, y, indices, kernel, stride, padding, parallel=2 * x.size >= PARALLEL_WORK)
 
 
 def backward(
@@ -153,4 +143,4 @@ def backward(
     stride,  # (h, w)
     padding,  # (h, w)
 ):
-    _backward(dy, indices, dx, kernel, stride, padding, 2 * dx.size >= PARALLEL_WORK)
+    _backward(dy, indices, dx, kernel, stride, padding, parallel=2 * dx.size >= PARALLEL_WORK)

@@ -36,14 +36,10 @@ def _forward(
     x,  # (n,)
     y,  # (n,)
     ceiling,
-    parallel,
 ):
-    if parallel:
-        for block in prange((x.size + BLOCK - 1) // BLOCK):
-            part = slice(block * BLOCK, (block + 1) * BLOCK)
-            _clamp(x[part], y[part], ceiling)
-    else:
-        _clamp(x, y, ceiling)
+    for block in prange((x.size + BLOCK - 1) // BLOCK):
+        part = slice(block * BLOCK, (block + 1) * BLOCK)
+        _clamp(x[part], y[part], ceiling)
 
 
 @parallel_jit
@@ -52,14 +48,10 @@ def _backward(
     y,  # (n,)
     dx,  # (n,)
     ceiling,
-    parallel,
 ):
-    if parallel:
-        for block in prange((y.size + BLOCK - 1) // BLOCK):
-            part = slice(block * BLOCK, (block + 1) * BLOCK)
-            _pass_inside(dy[part], y[part], dx[part], ceiling)
-    else:
-        _pass_inside(dy, y, dx, ceiling)
+    for block in prange((y.size + BLOCK - 1) // BLOCK):
+        part = slice(block * BLOCK, (block + 1) * BLOCK)
+        _pass_inside(dy[part], y[part], dx[part], ceiling)
 
 
 def forward(
@@ -67,7 +59,7 @@ def forward(
     y,  # (n,)
     ceiling,  # float: inf for ReLU, 6 for ReLU6
 ):
-    _forward(x, y, float(ceiling), x.size >= PARALLEL_WORK)
+    _forward(x, y, float(ceiling), parallel=x.size >= PARALLEL_WORK)
 
 
 def backward(
@@ -76,4 +68,4 @@ def backward(
     dx,  # (n,)
     ceiling,  # float: inf for ReLU, 6 for ReLU6
 ):
-    _backward(dy, y, dx, float(ceiling), y.size >= PARALLEL_WORK)
+    _backward(dy, y, dx, float(ceiling), parallel=y.size >= PARALLEL_WORK)

@@ -19,18 +19,13 @@ def row_sum(
 def _sum_rows(
     x,  # (C, M)
     out,  # (C,)
-    parallel,
 ):
-    if parallel:
-        for c in prange(x.shape[0]):
-            out[c] = row_sum(x[c])
-    else:
-        for c in range(x.shape[0]):
-            out[c] = row_sum(x[c])
+    for c in prange(x.shape[0]):
+        out[c] = row_sum(x[c])
 
 
 def sum_rows(
     x,  # (C, M)
     out,  # (C,)
 ):
-    _sum_rows(x, out, x.size >= PARALLEL_WORK)
+    _sum_rows(x, out, parallel=x.size >= PARALLEL_WORK)

@@ -23,9 +23,9 @@ number of threads.
 """
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import prange
 
-from sccengine.kernels.cpu.compile import jit, parallel_jit
+from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
 from sccengine.kernels.cpu.scc_microkernels import (
     FLAT_ROWS,
     FLAT_VECTORS,
@@ -248,7 +248,7 @@ def contract_group(
 
 @parallel_jit
 def _contract(
-    groups,  # of columns, one a thread: 1 runs on the calling thread
+    groups,  # of columns, one a thread
     source,  # (S, M) flat
     columns,  # M
     weight,  # (O, K) flat
@@ -271,18 +271,13 @@ def _contract(
     tiles = (panel, first, length, rows)
     result = (bias, floor, y, columns, np.int64(0))
     lanes = VECTOR_BYTES // source.itemsize
-    if groups > 1:
-        for index in prange(len(first)):
-            tile = np.int64(index)
-            pack_weights(tile, weight, scale, *windows, *tiles, packed, packed_at[tile])
-        for index in prange(groups):
-            group = np.int64(index)
-            begin, end = share_of(group, groups, lanes, columns)
-            contract_group(begin, end, source, columns, *tiles, packed, packed_at, *result)
-    else:
-        for tile in range(len(first)):
-            pack_weights(tile, weight, scale, *windows, *tiles, packed, packed_at[tile])
-        contract_group(np.int64(0), columns, source, columns, *tiles, packed, packed_at, *result)
+    for index in prange(len(first)):
+        tile = np.int64(index)
+        pack_weights(tile, weight, scale, *windows, *tiles, packed, packed_at[tile])
+    for index in prange(groups):
+        group = np.int64(index)
+        begin, end = share_of(group, groups, lanes, columns)
+        contract_group(begin, end, source, columns, *tiles, packed, packed_at, *result)
 
 
 def contract(x, weight, bias, y, windows, relu=False, scale=None):
@@ -301,8 +296,9 @@ def contract_transposed(dy, weight, dx, windows):
 def _run(source, weight, bias, y, windows, tiles, transposed, relu=False, scale=None):
     columns = source.shape[1]
     weight = weight.reshape(-1)
+    parallel = is_large(tiles, columns)
     _contract(
-        groups_of(tiles, columns),
+        shares(parallel),
         source.reshape(-1),
         columns,
         weight,
@@ -318,12 +314,13 @@ def _run(source, weight, bias, y, windows, tiles, transposed, relu=False, scale=
         weight[:0] if bias is None else bias,
         lowest(y.dtype, relu),
         y.reshape(-1),
+        parallel=parallel,
     )
 
 
-def groups_of(tiles, columns):
-    """How many threads share the columns: one where there is little to do."""
-    return get_num_threads() if tiles.reads * tiles.size * columns >= PARALLEL_MACS else 1
+def is_large(tiles, columns):
+    """Whether there is so much to do that several threads should share the columns."""
+    return tiles.reads * tiles.size * columns >= PARALLEL_MACS
 
 
 def tiles_of(windows):

@@ -16,7 +16,7 @@ import functools
 import numpy as np
 from numba import prange
 
-from sccengine.kernels.cpu.compile import jit, parallel_jit
+from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
 from sccengine.kernels.cpu.rows import row_sum
 from sccengine.kernels.cpu.scc_microkernels import CHANNELS, FLAT_CHANNELS, ROWS, dot_tiles, flat_dot_tiles
 from sccengine.kernels.cpu.scc_panels import (
@@ -29,7 +29,7 @@ from sccengine.kernels.cpu.scc_panels import (
     window_begin,
     zeros,
 )
-from sccengine.kernels.cpu.scc_tiles import contract_panel, groups_of, pack_panel, tiles_of, transposed_tiles_of
+from sccengine.kernels.cpu.scc_tiles import contract_panel, is_large, pack_panel, tiles_of, transposed_tiles_of
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 
 # Elements of x and dy that a chunk packs: most of a second-level cache in float32, but so many vectors of each row at
@@ -161,7 +161,7 @@ def _segment(index, segments, parts, chunk, products, products_at, bias_sums, dy
 
 @parallel_jit
 def _backward(
-    threads,  # 1: all runs on the calling thread
+    threads,
     segments,
     chunk,  # columns
     dy,  # (O, M) flat
@@ -196,21 +196,13 @@ def _backward(
     sums = (products, products_at, bias_sums)
     problem = (dy, x, columns, *dx_tiles, packed, packed_at, dx, panel, first, length, filter_at, size)
     totals = (segments, products, products_at, starts, channels, width, panel, first, rows, dweight)
-    if threads > 1:
-        for index in prange(len(dx_first)):
-            tile = np.int64(index)
-            pack_weights(tile, *windows, *dx_tiles, packed, packed_at[tile])
-        for index in prange(segments * parts):
-            _segment(np.int64(index), segments, parts, chunk, *sums, *problem)
-        for index in prange(len(first)):
-            _add_up(np.int64(index), *totals)
-    else:
-        for tile in range(len(dx_first)):
-            pack_weights(tile, *windows, *dx_tiles, packed, packed_at[tile])
-        for segment in range(segments):
-            _segment(segment, segments, parts, chunk, *sums, *problem)
-        for tile in range(len(first)):
-            _add_up(tile, *totals)
+    for index in prange(len(dx_first)):
+        tile = np.int64(index)
+        pack_weights(tile, *windows, *dx_tiles, packed, packed_at[tile])
+    for index in prange(segments * parts):
+        _segment(np.int64(index), segments, parts, chunk, *sums, *problem)
+    for index in prange(len(first)):
+        _add_up(np.int64(index), *totals)
     for i in range(len(dbias)):
         total = 0.0
         for segment in range(segments):
@@ -229,8 +221,9 @@ def backward(dy, x, weight, dx, dweight, dbias, windows):
     chunk, segments = _cut(columns, len(tiles.panel) + len(dx_tiles.panel), tiles.size * tiles.reads, x.itemsize)
     dweight = dweight.reshape(-1)
     weight = dweight[:0] if dx is None else weight.reshape(-1)
+    parallel = is_large(tiles, columns)
     _backward(
-        groups_of(tiles, columns),
+        shares(parallel),
         segments,
         chunk,
         dy.reshape(-1),
@@ -252,6 +245,7 @@ def backward(dy, x, weight, dx, dweight, dbias, windows):
         tiles.begins,
         dweight,
         weight[:0] if dbias is None else dbias,
+        parallel=parallel,
     )
 
 

@@ -20,10 +20,10 @@ import numpy as np
 from numba import prange
 
 from sccengine.kernels.cpu import depthwise, depthwise_packed, scc_tiles
-from sccengine.kernels.cpu.compile import jit, parallel_jit
+from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
 from sccengine.kernels.cpu.depthwise_runs import forward_runs, gather_plane
 from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets, scratch, tile_size
-from sccengine.kernels.cpu.scc_tiles import contract_group, groups_of, tiles_of
+from sccengine.kernels.cpu.scc_tiles import contract_group, is_large, tiles_of
 from sccengine.kernels.cpu.simd import lowest
 
 #: Elements of z that a thread makes at a time: a quarter of a second-level cache in float32.
@@ -88,7 +88,7 @@ def _rows(begin, end, x, depthwise_stage, tiles, packed, packed_at, bias, floor,
 
 @parallel_jit
 def _by_rows(
-    groups,  # of output rows, one a thread: 1 runs on the calling thread
+    groups,  # of output rows, one a thread
     x,  # (C, H, W, N)
     taps,  # (C, kh, kw), scaled
     shift,  # (C,)
@@ -113,18 +113,13 @@ def _by_rows(
     windows = (starts, np.int64(x.shape[0]), width, False)
     tiles = (panel, first, length, rows)
     height = y.shape[1]
-    if groups > 1:
-        for index in prange(len(first)):
-            tile = np.int64(index)
-            pack_weights(tile, weight, scale, *windows, *tiles, packed, packed_at[tile])
-        for index in prange(groups):
-            group = np.int64(index)
-            begin, end = group * height // groups, (group + 1) * height // groups
-            _rows(begin, end, x, depthwise_stage, tiles, packed, packed_at, bias, floor, y)
-    else:
-        for tile in range(len(first)):
-            pack_weights(tile, weight, scale, *windows, *tiles, packed, packed_at[tile])
-        _rows(np.int64(0), height, x, depthwise_stage, tiles, packed, packed_at, bias, floor, y)
+    for index in prange(len(first)):
+        tile = np.int64(index)
+        pack_weights(tile, weight, scale, *windows, *tiles, packed, packed_at[tile])
+    for index in prange(groups):
+        group = np.int64(index)
+        begin, end = group * height // groups, (group + 1) * height // groups
+        _rows(begin, end, x, depthwise_stage, tiles, packed, packed_at, bias, floor, y)
 
 
 def forward(
@@ -143,16 +138,17 @@ def forward(
     weight = mixing_stage.weight
     tiles = tiles_of(windows)
     filters, height, width, batch = y.shape
-    threads = groups_of(tiles, y.size // filters)
-    uneven = height % threads > 0 and height < 4 * threads
-    small = len(x) * height * width * batch <= threads * _STRIP_ELEMENTS
+    parallel = is_large(tiles, y.size // filters)
+    groups = shares(parallel)
+    uneven = height % groups > 0 and height < 4 * groups
+    small = len(x) * height * width * batch <= groups * _STRIP_ELEMENTS
     if depthwise_packed.serves(x) or uneven or small:
         z = np.empty((len(x), height, width, batch), x.dtype)
         depthwise.forward(x, taps, shift, z, stride, padding, depthwise_stage.relu)
         scc_tiles.contract(_flat(z), weight, bias, _flat(y), windows, mixing_stage.relu, scale)
         return
     _by_rows(
-        threads,
+        groups,
         x,
         taps,
         shift,
@@ -169,6 +165,7 @@ def forward(
         bias,
         lowest(y.dtype, mixing_stage.relu),
         y,
+        parallel=parallel,
     )
 
 
