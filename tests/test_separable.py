@@ -34,11 +34,11 @@ def test_rows_in_strips_give_the_bits_of_whole_images(dtype, monkeypatch):
     checks.check("cpu", LARGE, dtype)
     in_strips = _run(LARGE, dtype)
     roads = []
-    monkeypatch.setattr(kernels, "_by_rows", lambda *args: roads.append("rows"))
+    monkeypatch.setattr(kernels, "_by_rows", lambda *args, **kwargs: roads.append("rows"))
     monkeypatch.setattr(kernels, "_STRIP_ELEMENTS", 1 << 30)
     assert _run(LARGE, dtype).tobytes() == in_strips.tobytes() and not roads
     monkeypatch.undo()
-    monkeypatch.setattr(kernels, "_by_rows", lambda *args: roads.append("rows"))
+    monkeypatch.setattr(kernels, "_by_rows", lambda *args, **kwargs: roads.append("rows"))
     _run(LARGE, dtype)
     assert roads == ["rows"]
 

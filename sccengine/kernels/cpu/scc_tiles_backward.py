@@ -17,7 +17,6 @@ import numpy as np
 from numba import prange
 
 from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
-from sccengine.kernels.cpu.rows import row_sum
 from sccengine.kernels.cpu.scc_microkernels import CHANNELS, FLAT_CHANNELS, ROWS, dot_tiles, flat_dot_tiles
 from sccengine.kernels.cpu.scc_panels import (
     clear_run,
@@ -43,6 +42,15 @@ _MOST_SEGMENTS = 8
 def _dot_channels(size):
     """Channels of a dot tile with ``size`` rows."""
     return CHANNELS if size == ROWS else FLAT_CHANNELS
+
+
+@jit
+def _run_sum(packed, begin, count):
+    """The sum of a short run, in its own type: in float64 it would take four times as long."""
+    total = packed.dtype.type(0)
+    for i in range(begin, begin + count):
+        total += packed[np.uint64(i)]
+    return total
 
 
 @jit
@@ -79,7 +87,7 @@ def _gradients(
     size,  # how many at most
     products,  # added to
     products_at,
-    bias_sums,  # (O,), in the order of dx_panel: added to
+    bias_sums,  # (O,), in the order of dx_panel: added to; or empty: not wanted
 ):
     lanes = VECTOR_BYTES // x.itemsize
     stride = chunk + lanes  # one vector more, so that rows fall on different cache lines
@@ -117,8 +125,9 @@ def _gradients(
             columns,
             column,
         )
-        for i in range(begin_filter, end_filter):
-            bias_sums[i] += row_sum(dy_packed[i * stride : i * stride + count])
+        if len(bias_sums):
+            for i in range(begin_filter, end_filter):
+                bias_sums[i] += _run_sum(dy_packed, i * stride, count)
         pack_panel(x, columns, column, count, panel, begin_x, end_x, stride, x_packed)
         for tile in range(begin_tile, end_tile):
             rows = dy_packed, filter_at[tile] * stride, x_packed, first[tile] * stride
@@ -154,8 +163,8 @@ def _segment(index, segments, parts, chunk, products, products_at, bias_sums, dy
     segment, part = index // parts, index % parts
     begin, end = share_of(segment, segments, chunk, columns)
     own_products = products[segment * products_at[-1] : (segment + 1) * products_at[-1]]
-    filters = len(dy) // columns
-    own_sums = bias_sums[segment * filters : (segment + 1) * filters]
+    biases = len(bias_sums) // segments
+    own_sums = bias_sums[segment * biases : (segment + 1) * biases]
     _gradients(begin, end, chunk, part, parts, dy, x, columns, *problem, own_products, products_at, own_sums)
 
 
@@ -184,13 +193,12 @@ def _backward(
     dweight,  # (O, K) flat
     dbias,  # (O,) or empty
 ):
-    filters = len(starts)
     dx_tiles = (dx_panel, dx_first, dx_length, dx_rows)
     size = tile_size(rows, first)
     packed_at = packed_offsets(dx_length, np.int64(1), tile_size(dx_rows, dx_first))
     products_at = packed_offsets(length, _dot_channels(size), size)
     packed = np.empty(packed_at[-1], x.dtype)
-    products, bias_sums = zeros(segments * products_at[-1], x.dtype), zeros(segments * filters, np.float64)
+    products, bias_sums = zeros(segments * products_at[-1], x.dtype), zeros(segments * len(dbias), np.float64)
     windows = (weight, weight[:0], starts, channels, width, True)
     parts = (threads + segments - 1) // segments
     sums = (products, products_at, bias_sums)
@@ -206,7 +214,7 @@ def _backward(
     for i in range(len(dbias)):
         total = 0.0
         for segment in range(segments):
-            total += bias_sums[segment * filters + i]
+            total += bias_sums[segment * len(dbias) + i]
         dbias[dx_panel[i]] = total
 
 
