@@ -21,7 +21,7 @@ from numba import prange
 from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
 from sccengine.kernels.cpu.conv2d_panels import cut_rows, pack_taps, pack_tile
 from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, VECTORS, dot_tiles
-from sccengine.kernels.cpu.scc_panels import clear_run, even_part, pack_row, scratch, share_of, zeros
+from sccengine.kernels.cpu.scc_panels import even_part, pack_row, row_begins, scratch, share_of, zeros
 from sccengine.kernels.cpu.scc_tiles import PARALLEL_MACS, contract_panel
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
@@ -139,29 +139,26 @@ def _segment_products(
     stride = chunk + lanes
     count_rows = last_row - first_row
     padded = (count_rows + CHANNELS - 1) // CHANNELS * CHANNELS
-    # A dot tile reads whole ROWS of dy and whole CHANNELS of the panel: they must be there.
-    panel, packed = scratch(padded * stride, source.dtype), scratch((filters + ROWS) * stride, source.dtype)
-    clear_run(panel, count_rows * stride, padded * stride)
-    clear_run(packed, filters * stride, (filters + ROWS) * stride)
+    panel = scratch(count_rows * stride, source.dtype)
+    # Rows of dy are read where they lie, but where their last columns fill no vector.
+    packs = columns % lanes > 0
+    dy_rows = scratch(filters * stride, source.dtype) if packs else dy
+    # A dot tile reads whole ROWS of dy and whole CHANNELS of the panel.
+    dy_begins = row_begins(np.arange(filters), filters, ROWS, packs, stride, columns)
+    begins = row_begins(np.arange(count_rows), count_rows, CHANNELS, True, stride, columns)
     cuts = np.empty((chunk // row_columns + 2, 3), np.int64)
+    zero = np.int64(0)
     for column in range(begin, end, chunk):
         count = min(chunk, end - column)
         pieces = cut_rows(column, count, row_columns, cuts)
-        for f in range(filters):
-            pack_row(dy, f * columns + column, count, packed, f * stride)
+        dy_at = zero if packs else column
+        if packs:
+            for f in range(filters):
+                pack_row(dy, f * columns + column, count, dy_rows, f * stride)
         pack_taps(source, height, width, batch, taps, *steps, first_row, last_row, cuts, pieces, stride, panel)
         for f in range(0, filters, ROWS):
-            dot_tiles(
-                packed,
-                f * stride,
-                panel,
-                np.int64(0),
-                padded // CHANNELS,
-                stride,
-                (count + lanes - 1) // lanes,
-                products,
-                f * padded,
-            )
+            rows = dy_rows, dy_at, dy_begins, f, panel, zero, begins, zero
+            dot_tiles(*rows, padded // CHANNELS, (count + lanes - 1) // lanes, products, f * padded)
 
 
 @jit

@@ -6,8 +6,8 @@
 
                       y[r, 0:n] = max(floor, bias[r] + sum_i weights[i, r] * panel[i, 0:n])
 
-``dot_tiles``     one after another, dot products of some rows with some channels along packed rows (weight gradient),
-                  with the lanes of the sums added up at the end:
+``dot_tiles``     one after another, dot products of some rows with some channels (weight gradient), the lanes of the
+                  sums being added up at the end:
 
                       products[c, r] += sum_m a[r, m] * b[c, m]
 
@@ -151,21 +151,24 @@ def _make_dot_tiles(row_count, channels):
     @intrinsic
     def dot_tiles(
         typing,
-        a,  # flat: row_count rows from a_at
-        a_at,
-        b,  # flat: tiles * channels rows from b_at
+        a,  # flat
+        a_at,  # of the first column
+        a_begins,  # int64: row r has its columns from a_begins[a_begins_at + r] + a_at on
+        a_begins_at,
+        b,  # flat: tiles * channels rows, likewise
         b_at,
+        b_begins,
+        b_begins_at,
         tiles,
-        stride,  # from one row to the next, in a and in b
         count,  # vectors
         products,  # flat: products[products_at + c * row_count + r] is added to
         products_at,
     ):
         index = types.int64
-        signature = types.void(a, index, b, index, index, index, index, products, index)
+        signature = types.void(a, index, a_begins, index, b, index, b_begins, index, index, index, products, index)
 
         def generate(context, builder, signature, args):
-            pointers = {i: data_pointer(context, builder, signature.args[i], args[i]) for i in (0, 2, 7)}
+            pointers = {i: data_pointer(context, builder, signature.args[i], args[i]) for i in (0, 2, 4, 6, 10)}
             arguments = [pointers.get(i, argument) for i, argument in enumerate(args)]
             emit = partial(_emit_dot_tiles, row_count, channels, vector_type(signature.args[0]))
             call_outlined(builder, f"sccengine_dot_tiles_{row_count}_{signature.args[0].dtype}", emit, arguments)
@@ -177,15 +180,14 @@ def _make_dot_tiles(row_count, channels):
 
 
 def _emit_dot_tiles(row_count, channel_count, vector, builder, arguments):
-    a, a_at, b, b_at, tiles, stride, count, products, products_at = arguments
+    a, a_at, a_begins, a_begins_at, b, b_at, b_begins, b_begins_at, tiles, count, products, products_at = arguments
     zeros = ir.Constant(vector, [0.0] * vector.count)
-    a_rows = [builder.gep(a, [builder.add(a_at, builder.mul(stride, constant(r)))]) for r in range(row_count)]
+    a_rows = _rows_from(builder, a, a_at, a_begins, a_begins_at, row_count)
     fma = multiply_add(builder, vector)
     sums = [[cgutils.alloca_once(builder, vector) for _ in range(row_count)] for _ in range(channel_count)]
     with cgutils.for_range(builder, tiles) as tile:
         first = builder.mul(tile.index, constant(channel_count))
-        places = [builder.mul(builder.add(first, constant(c)), stride) for c in range(channel_count)]
-        b_rows = [builder.gep(b, [builder.add(b_at, place)]) for place in places]
+        b_rows = _rows_from(builder, b, b_at, b_begins, builder.add(b_begins_at, first), channel_count)
         for pointer in (pointer for channel in sums for pointer in channel):
             builder.store(zeros, pointer)
         with cgutils.for_range(builder, count) as loop:
@@ -201,6 +203,12 @@ def _emit_dot_tiles(row_count, channel_count, vector, builder, arguments):
             for i, total in enumerate(totals):
                 target = builder.gep(products, [builder.add(begin, constant(i * total.type.count))])
                 store(builder, builder.fadd(load(builder, target, total.type), total), target)
+
+
+def _rows_from(builder, array, at, begins, begins_at, count):
+    """Pointers to column ``at`` of ``count`` rows, whose begins stand in a table."""
+    begins = [builder.load(builder.gep(begins, [builder.add(begins_at, constant(i))])) for i in range(count)]
+    return [builder.gep(array, [builder.add(at, begin)]) for begin in begins]
 
 
 dot_tiles, flat_dot_tiles = _make_dot_tiles(ROWS, CHANNELS), _make_dot_tiles(FLAT_ROWS, FLAT_CHANNELS)

@@ -105,6 +105,19 @@ def pack_row(source, start, count, packed, at):
 
 
 @jit
+def row_begins(panel, end, more, packed, stride, columns):
+    """Where each row of a panel begins: packed, ``stride`` apart, or in the source, ``columns`` apart.
+
+    Rows from ``end`` on, and ``more`` than the panel has, begin where the last one before does: tiles may read them.
+    """
+    begins = np.empty(len(panel) + more, np.int64)
+    for i in range(len(begins)):
+        row = max(min(i, end - 1), 0)
+        begins[i] = row * stride if packed else np.int64(panel[row]) * columns
+    return begins
+
+
+@jit
 def packed_offsets(length, unit, size):
     """Where each tile's packed values begin, ``size`` a panel row, and after the last their number; lengths rounded up
     to ``unit``."""

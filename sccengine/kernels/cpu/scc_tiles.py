@@ -44,6 +44,7 @@ from sccengine.kernels.cpu.scc_panels import (
     pack_row,
     pack_weights,
     packed_offsets,
+    row_begins,
     scratch,
     share_of,
     tile_size,
@@ -57,7 +58,8 @@ _FLAT_COST = 1.1 if VECTOR_BYTES == 32 else 1.0
 # Elements and blocks of columns that a strip of the forward packs at once: long runs of a row, within half a cache.
 _STRIP_ELEMENTS = 1 << 17
 _STRIP_BLOCKS = 32
-# Rows that so many tiles read, or fewer, are read where they lie: packing them would cost more than it saves.
+# Rows that so many tiles read, or fewer, are read where they lie: packing them would cost more than it saves. But the
+# last columns of a row that lies in place must fill a vector, too.
 _FEW_READS = 2
 
 
@@ -209,6 +211,12 @@ def _contract_tail(
 
 
 @jit
+def read_often(length, rows):
+    """Whether tiles read the ``rows`` of their source so often that packing them pays."""
+    return length.sum() > _FEW_READS * rows
+
+
+@jit
 def contract_group(
     begin,  # columns of the source
     end,
@@ -234,9 +242,8 @@ def contract_group(
     stride = strip + lanes  # one vector more, so that rows fall on different cache lines
     tiles = packed, packed_at, first, length, rows, bias, floor, y, y_columns
     zero = np.int64(0)
-    # The last columns of a row that lies in place must fill a vector, too.
-    packs = columns % lanes > 0 or length.sum() > _FEW_READS * (len(source) // columns)
-    begins = np.arange(len(panel)) * stride if packs else panel * columns
+    packs = columns % lanes > 0 or read_often(length, len(source) // columns)
+    begins = row_begins(panel, len(panel), 0, packs, stride, columns)
     panel_rows = scratch(len(panel) * stride, source.dtype) if packs else source
     for column in range(begin, end, strip):
         count = min(strip, end - column)

@@ -1,10 +1,12 @@
-"""All gradients of the channel-window contraction over tiles, from panels that are packed once.
+"""All gradients of the channel-window contraction over tiles, chunk by chunk of columns.
 
     dx (C, M) = W^T dy        dweight[f, k] = dy[f] . x[(start[f] + k) mod C]        dbias[f] = sum_m dy[f, m]
 
-Columns are cut into segments, a segment into chunks. Of a chunk, the rows of dy are packed in the order of their
-filters' starts. They serve the tiles of dx (as in scc_tiles.py), the bias gradient, and, with the packed rows of x, the
-dot products of dweight. So dy and x are read from memory once.
+Columns are cut into segments, a segment into chunks. The rows of dy in a chunk serve the tiles of dx (as in
+scc_tiles.py), the bias gradient and, with the rows of x, the dot products of dweight. So dy and x are read from memory
+once. Tiles of dx read some columns of many rows: where they read each row often, dy is packed, in the order of its
+filters' starts, as rows that lie a power of two apart fall on the same cache lines. Dot products run along their rows
+and read x where it lies.
 
 Each segment has its own products, added up at the end in the order of the segments. How columns are cut depends on the
 problem alone. Where there are more threads than segments, several share one, each with its own tiles of dx and of
@@ -19,16 +21,23 @@ from numba import prange
 from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
 from sccengine.kernels.cpu.scc_microkernels import CHANNELS, FLAT_CHANNELS, ROWS, dot_tiles, flat_dot_tiles
 from sccengine.kernels.cpu.scc_panels import (
-    clear_run,
     pack_weights,
     packed_offsets,
+    row_begins,
     scratch,
     share_of,
     tile_size,
     window_begin,
     zeros,
 )
-from sccengine.kernels.cpu.scc_tiles import contract_panel, is_large, pack_panel, tiles_of, transposed_tiles_of
+from sccengine.kernels.cpu.scc_tiles import (
+    contract_panel,
+    is_large,
+    pack_panel,
+    read_often,
+    tiles_of,
+    transposed_tiles_of,
+)
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 
 # Elements of x and dy that a chunk packs: most of a second-level cache in float32, but so many vectors of each row at
@@ -98,21 +107,28 @@ def _gradients(
     begin_dy, end_dy = min(begin_dy, begin_filter), max(end_dy, end_filter)
     begin_x, end_x = _reach(first, length, begin_tile, end_tile)
     channels = _dot_channels(size)
-    # A dot tile may read up to channels - 1 rows of x and size - 1 of dy beyond its own: they must be there.
-    dy_packed = scratch((len(dx_panel) + size) * stride, x.dtype)
-    x_packed = scratch((len(panel) + channels) * stride, x.dtype)
-    dy_begins = np.arange(len(dx_panel)) * stride
-    clear_run(dy_packed, end_dy * stride, (end_dy + size) * stride)
-    clear_run(x_packed, end_x * stride, (end_x + channels) * stride)
+    # The last columns of a row that lies in place must fill a vector, too.
+    packs_x = columns % lanes > 0
+    packs_dy = packs_x or read_often(dx_length, len(dy) // columns)
+    dy_rows = scratch(len(dx_panel) * stride, x.dtype) if packs_dy else dy
+    x_rows = scratch(len(panel) * stride, x.dtype) if packs_x else x
+    # A dot tile may read up to channels - 1 rows of x and size - 1 of dy beyond its own.
+    dy_begins = row_begins(dx_panel, end_dy, size, packs_dy, stride, columns)
+    x_begins = row_begins(panel, end_x, channels, packs_x, stride, columns)
+    zero = np.int64(0)
     for column in range(begin, end, chunk):
         count = min(chunk, end - column)
-        pack_panel(dy, columns, column, count, dx_panel, begin_dy, end_dy, stride, dy_packed)
+        dy_at, x_at = zero if packs_dy else column, zero if packs_x else column
+        if packs_dy:
+            pack_panel(dy, columns, column, count, dx_panel, begin_dy, end_dy, stride, dy_rows)
+        if packs_x:
+            pack_panel(x, columns, column, count, panel, begin_x, end_x, stride, x_rows)
         contract_panel(
             begin_dx,
             end_dx,
             count,
-            dy_packed,
-            np.int64(0),
+            dy_rows,
+            dy_at,
             dy_begins,
             packed,
             packed_at,
@@ -127,15 +143,14 @@ def _gradients(
         )
         if len(bias_sums):
             for i in range(begin_filter, end_filter):
-                bias_sums[i] += _run_sum(dy_packed, i * stride, count)
-        pack_panel(x, columns, column, count, panel, begin_x, end_x, stride, x_packed)
+                bias_sums[i] += _run_sum(dy_rows, dy_at + dy_begins[i], count)
         for tile in range(begin_tile, end_tile):
-            rows = dy_packed, filter_at[tile] * stride, x_packed, first[tile] * stride
+            rows = dy_rows, dy_at, dy_begins, filter_at[tile], x_rows, x_at, x_begins, np.int64(first[tile])
             tiles, vectors = (length[tile] + channels - 1) // channels, (count + lanes - 1) // lanes
             if size == ROWS:
-                dot_tiles(*rows, tiles, stride, vectors, products, products_at[tile])
+                dot_tiles(*rows, tiles, vectors, products, products_at[tile])
             else:
-                flat_dot_tiles(*rows, tiles, stride, vectors, products, products_at[tile])
+                flat_dot_tiles(*rows, tiles, vectors, products, products_at[tile])
 
 
 @jit
