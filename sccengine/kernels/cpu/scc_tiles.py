@@ -13,9 +13,9 @@ spoils all filters of a tile that reads it, also those whose own window does not
 Nothing of the size of a gathered window is ever stored:
 
 * the weights of a tile are packed so that those of one panel row stand side by side (at most W's nonzeros, padded);
-* columns are taken in strips, and the source rows of a strip packed into one small panel: rows lie M apart, often a
-  power of two, and would otherwise fall on the same few cache lines; but where windows are so narrow that few tiles
-  read a row, they read it where it lies;
+* source rows are read where they lie, a strip of columns at a time. But where the last columns of a row fill no vector,
+  or vectors are shorter than a cache line and many tiles read a row, the rows of a strip are packed into one small
+  panel: they lie M apart, often a power of two, and would drive each other's lines from the cache half read;
 * the microkernel (scc_microkernels.py) keeps a whole tile in registers over the whole window.
 
 Work is shared out by blocks of columns; every sum is taken by one thread in one order, so the bits do not depend on the
@@ -58,9 +58,8 @@ _FLAT_COST = 1.1 if VECTOR_BYTES == 32 else 1.0
 # Elements and blocks of columns that a strip of the forward packs at once: long runs of a row, within half a cache.
 _STRIP_ELEMENTS = 1 << 17
 _STRIP_BLOCKS = 32
-# Rows that so many tiles read, or fewer, are read where they lie: packing them would cost more than it saves. But the
-# last columns of a row that lies in place must fill a vector, too.
-_FEW_READS = 2
+# How many tiles may read a row that is not packed.
+_UNPACKED_READS = 2 if VECTOR_BYTES < 64 else np.inf
 
 
 @jit
@@ -211,12 +210,6 @@ def _contract_tail(
 
 
 @jit
-def read_often(length, rows):
-    """Whether tiles read the ``rows`` of their source so often that packing them pays."""
-    return length.sum() > _FEW_READS * rows
-
-
-@jit
 def contract_group(
     begin,  # columns of the source
     end,
@@ -234,7 +227,7 @@ def contract_group(
     y_columns,
     y_at,
 ):
-    """Columns begin to end, a strip at a time: pack the strip's panel if it pays, then run the microkernel by tiles."""
+    """Columns begin to end, a strip at a time: pack the strip's panel if need be, then run the microkernel by tiles."""
     lanes = VECTOR_BYTES // source.itemsize
     block = VECTORS * lanes
     most = min(max(_STRIP_ELEMENTS // (len(panel) * block), 1), _STRIP_BLOCKS) * block
@@ -242,7 +235,7 @@ def contract_group(
     stride = strip + lanes  # one vector more, so that rows fall on different cache lines
     tiles = packed, packed_at, first, length, rows, bias, floor, y, y_columns
     zero = np.int64(0)
-    packs = columns % lanes > 0 or read_often(length, len(source) // columns)
+    packs = columns % lanes > 0 or length.sum() > _UNPACKED_READS * (len(source) // columns)
     begins = row_begins(panel, len(panel), 0, packs, stride, columns)
     panel_rows = scratch(len(panel) * stride, source.dtype) if packs else source
     for column in range(begin, end, strip):

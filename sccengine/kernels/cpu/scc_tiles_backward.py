@@ -4,9 +4,8 @@
 
 Columns are cut into segments, a segment into chunks. The rows of dy in a chunk serve the tiles of dx (as in
 scc_tiles.py), the bias gradient and, with the rows of x, the dot products of dweight. So dy and x are read from memory
-once. Tiles of dx read some columns of many rows: where they read each row often, dy is packed, in the order of its
-filters' starts, as rows that lie a power of two apart fall on the same cache lines. Dot products run along their rows
-and read x where it lies.
+once, and x where it lies. Where many tiles of dx read a row of dy, the rows of a chunk are packed, in the order of
+their filters' starts: they lie M apart, often a power of two, and would drive each other from the cache in between.
 
 Each segment has its own products, added up at the end in the order of the segments. How columns are cut depends on the
 problem alone. Where there are more threads than segments, several share one, each with its own tiles of dx and of
@@ -34,7 +33,6 @@ from sccengine.kernels.cpu.scc_tiles import (
     contract_panel,
     is_large,
     pack_panel,
-    read_often,
     tiles_of,
     transposed_tiles_of,
 )
@@ -45,6 +43,8 @@ from sccengine.kernels.cpu.simd import VECTOR_BYTES
 _CHUNK_ELEMENTS = 3 << 17
 _CHUNK_VECTORS = 24, 36
 _MOST_SEGMENTS = 8
+# How many tiles of dx may read a row of dy that is not packed: packing costs more than it saves there.
+_UNPACKED_READS = 2 if VECTOR_BYTES < 64 else 4
 
 
 @jit
@@ -109,7 +109,7 @@ def _gradients(
     channels = _dot_channels(size)
     # The last columns of a row that lies in place must fill a vector, too.
     packs_x = columns % lanes > 0
-    packs_dy = packs_x or read_often(dx_length, len(dy) // columns)
+    packs_dy = packs_x or dx_length.sum() > _UNPACKED_READS * (len(dy) // columns)
     dy_rows = scratch(len(dx_panel) * stride, x.dtype) if packs_dy else dy
     x_rows = scratch(len(panel) * stride, x.dtype) if packs_x else x
     # A dot tile may read up to channels - 1 rows of x and size - 1 of dy beyond its own.
