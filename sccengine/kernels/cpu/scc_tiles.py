@@ -55,10 +55,10 @@ from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 PARALLEL_MACS = 1 << 21
 # How much longer flat tiles take for the same work: with few registers they load more for it.
 _FLAT_COST = 1.1 if VECTOR_BYTES == 32 else 1.0
-# Elements and blocks of columns that a strip of the forward packs at once: long runs of a row, within half a cache.
+# Elements and blocks of columns that a strip of the forward takes at once: long runs of a row, within half a cache.
 _STRIP_ELEMENTS = 1 << 17
 _STRIP_BLOCKS = 32
-# How many tiles may read a row that is not packed.
+# How many tiles may read a row that is not packed (see above).
 _UNPACKED_READS = 2 if VECTOR_BYTES < 64 else np.inf
 
 

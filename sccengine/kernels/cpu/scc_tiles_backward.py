@@ -38,8 +38,8 @@ from sccengine.kernels.cpu.scc_tiles import (
 )
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 
-# Elements of x and dy that a chunk packs: most of a second-level cache in float32, but so many vectors of each row at
-# least that adding up the lanes of a dot tile is little beside it.
+# Elements of x and dy in a chunk: most of a second-level cache in float32, but so many vectors of each row at least
+# that adding up the lanes of a dot tile is little beside it.
 _CHUNK_ELEMENTS = 3 << 17
 _CHUNK_VECTORS = 24, 36
 _MOST_SEGMENTS = 8
