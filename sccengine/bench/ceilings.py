@@ -24,6 +24,7 @@ import time
 
 import numpy as np
 
+from sccengine.backend import kernels_for
 from sccengine.bench import machine
 from sccengine.bench.timers import CudaTimer
 from sccengine.windows import ChannelWindows
@@ -71,10 +72,8 @@ def _measure_cpu():
 
 
 def _cpu_gemms():
-    from sccengine.kernels.cpu import scc  # loads Numba, which only this process needs
-
     def by_contraction(a, b, out):
-        scc.forward(b, a, None, out, ChannelWindows.dense(*reversed(a.shape)))
+        kernels_for(b).scc.forward(b, a, None, out, ChannelWindows.dense(*reversed(a.shape)))
 
     rng = np.random.default_rng(0)
     for rows, inner, columns in ((128, 128, 4096), (512, 512, 8192), (1024, 1024, 1024), (2048, 2048, 1024)):
