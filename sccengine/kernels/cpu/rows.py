@@ -1,4 +1,7 @@
-"""Sums along rows: out[c] = sum_m x[c, m], the bias gradient of every convolution. Accumulated in float64."""
+"""Sums along rows: out[c] = sum_m x[c, m], the bias gradient of convolutions. Accumulated in float64.
+
+scc_tiles_backward.py takes its own as it goes over dy, in float64 from chunk to chunk.
+"""
 
 from numba import prange
 

@@ -29,13 +29,7 @@ from sccengine.kernels.cpu.scc_panels import (
     window_begin,
     zeros,
 )
-from sccengine.kernels.cpu.scc_tiles import (
-    contract_panel,
-    is_large,
-    pack_panel,
-    tiles_of,
-    transposed_tiles_of,
-)
+from sccengine.kernels.cpu.scc_tiles import contract_panel, is_large, pack_panel, tiles_of, transposed_tiles_of
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 
 # Elements of x and dy in a chunk: most of a second-level cache in float32, but so many vectors of each row at least
@@ -185,7 +179,7 @@ def _segment(index, segments, parts, chunk, products, products_at, bias_sums, dy
 
 @parallel_jit
 def _backward(
-    threads,
+    threads,  # that share the segments
     segments,
     chunk,  # columns
     dy,  # (O, M) flat
