@@ -58,7 +58,7 @@ class Tensor:
     Raises TypeError for other dtypes, and RuntimeError where the device cannot be used.
     """
 
-    __slots__ = ("array", "requires_grad", "grad", "creator", "version", "_exposed", "__weakref__")
+    __slots__ = ("array", "requires_grad", "grad", "creator", "version", "_exposed", "_seen", "__weakref__")
 
     def __init__(self, array, requires_grad=False, device=None):
         given = as_array(array)
@@ -86,6 +86,7 @@ class Tensor:
         self.creator = creator
         self.version = 0
         self._exposed = False  # whether anybody else may hold the storage and write to it
+        self._seen = None  # its fingerprint when that began, of a leaf that was without at first
         return self
 
     @classmethod
@@ -100,7 +101,7 @@ class Tensor:
             if isinstance(view, np.ndarray):
                 view.flags.writeable = False
             return view
-        self._exposed = True
+        self._expose()
         return backend.guarded(self.array)
 
     @data.setter
@@ -115,7 +116,13 @@ class Tensor:
                 )
             arrange = backend.contiguous if isinstance(self, Parameter) else backend.rows
             self.array = self._place(value, self.device, arrange)
+            self._exposed = backend.owner(self.array) is backend.owner(value)
         self.changed()
+
+    def _expose(self):
+        if not self._exposed:
+            self._exposed = True
+            self._seen = _fingerprint(self)
 
     def changed(self):
         """Count a change of the values in place; whoever writes into ``array`` calls this."""
@@ -145,6 +152,8 @@ class Tensor:
 
     def detach(self):
         """A tensor that shares the values and stands outside the graph."""
+        if self.creator is None:
+            self._expose()
         result = Tensor._wrap(self.array)
         result._exposed = self._exposed
         return result
@@ -283,7 +292,8 @@ class Function:
             )
         for position, version, fingerprint in self._watched:
             tensor = self.inputs[position]
-            if tensor.version != version or _fingerprint(tensor) != fingerprint:
+            before = tensor._seen if fingerprint is None else fingerprint
+            if tensor.version != version or _fingerprint(tensor) != before:
                 raise RuntimeError(
                     f"input {position} of {name}, shape {tensor.shape}, was changed in place after {name} "
                     "kept it for backward: change it after backward(), or work on a copy"

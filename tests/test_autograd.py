@@ -140,6 +140,31 @@ def test_changing_a_kept_leaf_in_place_is_caught(how):
         y.backward(Tensor(np.ones(4)))
 
 
+@pytest.mark.parametrize("look", [lambda x: x.data, lambda x: x.detach().numpy()], ids=["data", "detached"])
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_leaf_may_be_looked_at_between_forward_and_backward_but_not_changed(look, changes):
+    x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = Scale(2.0)(x)
+    seen = look(x)
+    np.testing.assert_array_equal(seen, [1, 2, 3])
+    if not changes:
+        y.backward(Tensor(np.ones(3, np.float32)))
+        np.testing.assert_array_equal(x.grad.numpy(), np.full(3, 2.0))
+        return
+    seen[1] = 7
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward(Tensor(np.ones(3, np.float32)))
+
+
+def test_an_array_that_became_the_data_of_a_leaf_is_watched():
+    x, array = Tensor([1.0, 2.0], requires_grad=True), np.zeros(2, np.float32)
+    x.data = array
+    y = Scale(2.0)(x)
+    array[0] = 1
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward(Tensor(np.ones(2, np.float32)))
+
+
 def test_stepping_an_optimizer_before_backward_is_caught():
     weight = Parameter(np.ones((2, 3), np.float32))
     y = F.linear(Tensor(np.ones((1, 3), np.float32), requires_grad=True), weight)
