@@ -21,6 +21,8 @@ import numpy as np
 from sccengine import backend
 
 _order = itertools.count()
+# The types of arrays, or of none, that are all in the host's memory and under nobody's guard.
+_PLAIN = frozenset({np.ndarray, type(None)})
 
 
 class _Mode(threading.local):
@@ -131,7 +133,7 @@ class Tensor:
         if capture is not None:
             capture.changes(self)
 
-    shape = property(lambda self: tuple(self.array.shape))
+    shape = property(lambda self: self.array.shape)
     dtype = property(lambda self: self.array.dtype)
     ndim = property(lambda self: self.array.ndim)
     size = property(lambda self: self.array.size)
@@ -240,6 +242,8 @@ class Function:
     inputs = None
     released = False
 
+    _name = property(lambda self: type(self).__name__.removesuffix("Function"))
+
     def save(self, *arrays):
         """Keep arrays (or None) for backward: they come back as ``self.saved``."""
         self.saved = arrays
@@ -248,26 +252,34 @@ class Function:
         if self.inputs is not None:
             raise RuntimeError(f"{type(self).__name__} was already called: make a new one for each call")
         if not inputs or inputs[0] is None:
-            raise TypeError(f"{type(self).__name__.removesuffix('Function')} needs an input, got None")
-        self.inputs = tuple(None if value is None else as_tensor(value) for value in inputs)
-        self._check_devices()
+            raise TypeError(f"{self._name} needs an input, got None")
+        tensors, arrays, needs = [], [], []
+        recording = is_grad_enabled()
+        for value in inputs:
+            tensor = None if value is None else as_tensor(value)
+            tensors.append(tensor)
+            arrays.append(None if tensor is None else tensor.array)
+            needs.append(recording and tensor is not None and tensor.requires_grad)
+        self.inputs = tuple(tensors)
+        self.needs_gradient = tuple(needs)
+        if not _PLAIN.issuperset(map(type, arrays)):
+            self._check_devices(arrays)
         capture = backend.current_capture()
         if capture is not None:
             capture.reads(self.inputs)
-        recording = is_grad_enabled() and any(t is not None and t.requires_grad for t in self.inputs)
-        self.needs_gradient = tuple(recording and t is not None and t.requires_grad for t in self.inputs)
-        result = self.forward(*(None if t is None else backend.guarded(t.array) for t in self.inputs))
+            arrays = map(backend.guarded, arrays)
+        result = self.forward(*arrays)
         if isinstance(result, np.generic):  # what NumPy's sums are, of all numbers
             result = np.asarray(result)
-        if not recording:
+        if True not in needs:
             self.release()
             return Tensor._wrap(result)
         self.order = next(_order)
         self._watch_saved()
         return Tensor._wrap(result, creator=self)
 
-    def _check_devices(self):
-        devices = {t.device for t in self.inputs if t is not None}
+    def _check_devices(self, arrays):
+        devices = {backend.device_of(array) for array in arrays if array is not None}
         if len(devices) > 1:
             raise RuntimeError(
                 f"{type(self).__name__} got inputs on different devices: {', '.join(sorted(devices))}; "
@@ -275,19 +287,16 @@ class Function:
             )
 
     def _watch_saved(self):
-        kept = {id(backend.owner(array)) for array in self.saved if array is not None}
-        self._watched = [
-            (position, tensor.version, _fingerprint(tensor))
-            for position, tensor in enumerate(self.inputs)
-            if tensor is not None and id(backend.owner(tensor.array)) in kept
-        ]
+        """Note what leaves were like whose memory is kept; the result of an operator cannot be changed."""
+        leaves = [(at, t) for at, t in enumerate(self.inputs) if t is not None and t.creator is None]
+        kept = {id(backend.owner(array)) for array in self.saved if array is not None} if leaves else ()
+        self._watched = [(at, t.version, _fingerprint(t)) for at, t in leaves if id(backend.owner(t.array)) in kept]
 
     def check(self):
         """Raise RuntimeError unless this node can still run backward on the values that it saw."""
-        name = type(self).__name__.removesuffix("Function")
         if self.released:
             raise RuntimeError(
-                f"backward went through this {name} before and freed what it kept: "
+                f"backward went through this {self._name} before and freed what it kept: "
                 "run forward again for a second backward"
             )
         for position, version, fingerprint in self._watched:
@@ -295,7 +304,7 @@ class Function:
             before = tensor._seen if fingerprint is None else fingerprint
             if tensor.version != version or _fingerprint(tensor) != before:
                 raise RuntimeError(
-                    f"input {position} of {name}, shape {tensor.shape}, was changed in place after {name} "
+                    f"input {position} of {self._name}, shape {tensor.shape}, was changed in place after {self._name} "
                     "kept it for backward: change it after backward(), or work on a copy"
                 )
 
@@ -450,15 +459,17 @@ def _gradients(node, dy):
         if not needed:
             checked.append(None)
             continue
-        if gradient is None or gradient.shape != tensor.shape or gradient.dtype != tensor.dtype:
+        array = tensor.array
+        if gradient is None or gradient.shape != array.shape or gradient.dtype != array.dtype:
             found = "None" if gradient is None else f"{gradient.shape} {gradient.dtype}"
             raise RuntimeError(
-                f"{type(node).__name__}.backward gave {found} for an input of {tensor.shape} {tensor.dtype}"
+                f"{type(node).__name__}.backward gave {found} for an input of {array.shape} {array.dtype}"
             )
         if tensor.creator is None:
-            if id(backend.owner(gradient)) in taken:
+            owner = id(backend.owner(gradient))
+            if owner in taken:
                 gradient = _copied(gradient)
-            taken.add(id(backend.owner(gradient)))
+            taken.add(owner)
         checked.append(gradient)
     return checked
 

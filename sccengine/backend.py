@@ -143,6 +143,8 @@ def _automatic_device():
 
 def device_of(array):
     """The name of the device on which an array lives."""
+    if type(array) is np.ndarray:
+        return "cpu"
     if isinstance(array, np.ndarray):
         return "simulator" if isinstance(array, SimulatorArray) else "cpu"
     return f"cuda:{array.device.id}"
@@ -163,7 +165,7 @@ def kernels_for(array):
     """The kernel package for an array: every operator's launchers as attributes (``kernels_for(x).scc.forward``)."""
     if not isinstance(array, np.ndarray) or isinstance(array, SimulatorArray):
         return kernel_package("cuda")
-    capture = current_capture()
+    capture = _captures.current
     if capture is None:
         return kernel_package("cpu")
     if capture.device != "cpu":
@@ -242,21 +244,28 @@ def to_host(array, reader="a copy to the host"):
 
 def rows(array):
     """The C-contiguous (C, ..., N) array of an (N, C, ...) array: a view where it lies batch-last, else a copy."""
-    if array.ndim < 2:
-        return contiguous(array)
-    return contiguous(array.transpose(*range(1, array.ndim), 0))
+    return contiguous(array if array.ndim < 2 else array.transpose(_batch_last(array.ndim)))
 
 
 def from_rows(array):
     """The (N, C, ...) view of a (C, ..., N) array."""
-    if array.ndim < 2:
-        return array
-    return array.transpose(array.ndim - 1, *range(array.ndim - 1))
+    return array if array.ndim < 2 else array.transpose(_batch_first(array.ndim))
+
+
+@cache
+def _batch_last(rank):
+    return (*range(1, rank), 0)
+
+
+@cache
+def _batch_first(rank):
+    return (rank - 1, *range(rank - 1))
 
 
 def contiguous(array):
     """The array itself where it is C-contiguous and writeable, else a C-contiguous copy."""
-    if array.flags.c_contiguous and getattr(array.flags, "writeable", True):
+    flags = array.flags
+    if flags.c_contiguous and getattr(flags, "writeable", True):
         return array
     if type(array) is np.ndarray:
         copy = memory.empty(array.shape, array.dtype)  # aligned: vectors that lie on two cache lines load more slowly
@@ -268,6 +277,8 @@ def contiguous(array):
 def empty(shape, like, dtype=None):
     """An uninitialised C-contiguous array on the device of ``like``, of its dtype unless one is given."""
     dtype = like.dtype if dtype is None else dtype
+    if type(like) is np.ndarray and _captures.current is None:
+        return memory.empty(shape, dtype)
     if isinstance(like, SimulatorArray):
         array = np.empty(shape, dtype).view(SimulatorArray)
         if current_capture() is not None:

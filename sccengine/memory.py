@@ -23,16 +23,35 @@ _lock = threading.RLock()  # a collection may end an array's life within these v
 _accounts = []
 
 
+class _Block(np.ndarray):
+    """The bytes of a block. With a plain array NumPy would have views refer to it, past the lease between them."""
+
+
+class _Lease(np.ndarray):
+    """A view of a block in use, the ``base`` of an array: gives the block back when the last view of that is gone."""
+
+    __slots__ = ("pool", "entry")
+
+    def __del__(self):
+        self.pool.give_back(self.entry)
+
+
 class Pool:
     """Blocks of memory, in use or kept by size class; together at most ``slack`` times what was in use at most."""
 
     def __init__(self, slack):
         self._slack = slack
-        self._free = {}  # size class -> list of (block, its first aligned address)
+        self._free = {}  # size class -> list of (block, where its first aligned address is)
         self._used = self._kept = self._peak = 0
 
-    def take(self, size):
-        """A block of a size class and its first aligned address."""
+    def lease(self, size, shape, dtype):
+        """An uninitialised array in a block of a size class."""
+        entry = self._take(size)
+        lease = entry[0].view(_Lease)
+        lease.pool, lease.entry = self, entry
+        return np.ndarray(shape, dtype, lease, entry[1])
+
+    def _take(self, size):
         with _lock:
             self._used += size
             self._peak = max(self._peak, self._used)
@@ -40,9 +59,8 @@ class Pool:
             if entries:
                 self._kept -= size
                 return entries.pop()
-        block = np.empty(size, np.uint8)
-        address = block.__array_interface__["data"][0]
-        return block, address + -address % _ALIGNMENT
+        block = _Block(size, np.uint8)
+        return block, -_address(block) % _ALIGNMENT
 
     def give_back(self, entry, lock=_lock):
         """Keep a block for the next array. (A dying interpreter may have cleared the module's names.)"""
@@ -70,30 +88,14 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
-class _Lease:
-    """What an array's ``base`` points to: gives the block back when the last view dies."""
-
-    __slots__ = ("pool", "entry", "__array_interface__")
-
-    def __init__(self, pool, size, shape, dtype):
-        self.pool = pool
-        self.entry = pool.take(size)
-        self.__array_interface__ = {"data": (self.entry[1], False), "shape": shape, "typestr": dtype.str, "version": 3}
-
-    def __del__(self):
-        self.pool.give_back(self.entry)
-
-
 def empty(shape, dtype):
     """An uninitialised C-contiguous array, aligned to 64 bytes where it is large."""
     dtype = np.dtype(dtype)
-    size = dtype.itemsize
-    for extent in shape:
-        size *= extent
+    size = dtype.itemsize * math.prod(shape)
     if size < _SMALL:
         array = np.empty(shape, dtype)
     else:
-        array = np.asarray(_Lease(_thread.pool, _size_class(size + _ALIGNMENT), tuple(shape), dtype))
+        array = _thread.pool.lease(_size_class(size + _ALIGNMENT), shape, dtype)
     if _accounts:
         for account in _accounts:
             account.note(array)
@@ -123,14 +125,16 @@ def pool_of_blocks():
 
 def lasting(array):
     """The array over the same memory, which stays allocated, but may be handed out again once the array itself dies."""
-    base = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if not isinstance(base, _Lease):
+    block = array
+    while isinstance(block, np.ndarray) and not isinstance(block, _Block):
+        block = block.base
+    if not isinstance(block, _Block):
         return array.view(np.ndarray)
-    block = base.entry[0]
-    offset = array.__array_interface__["data"][0] - block.__array_interface__["data"][0]
-    return np.ndarray(array.shape, array.dtype, block, offset, array.strides)
+    return np.ndarray(array.shape, array.dtype, block, _address(array) - _address(block), array.strides)
+
+
+def _address(array):
+    return array.__array_interface__["data"][0]
 
 
 class Account:

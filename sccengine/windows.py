@@ -44,13 +44,18 @@ class Tiles:
     first: np.ndarray  # (T,) int32, into panel
     length: np.ndarray  # (T,) int32
 
-    @property
+    @cached_property
     def count(self):
         return len(self.first)
 
-    @property
+    @cached_property
     def size(self):
         return self.rows.shape[1]
+
+    @cached_property
+    def tables(self):
+        """(panel, first, length, rows made flat): what a compiled loop over the tiles takes."""
+        return self.panel, self.first, self.length, self.rows.reshape(-1)
 
     @cached_property
     def reads(self):

@@ -8,9 +8,10 @@ from numbers import Integral, Real
 
 def pair(operator, name, value, minimum):
     """``value`` (an int or two ints) as a tuple ``(h, w)`` of ints, each at least ``minimum``."""
-    both = (value, value) if isinstance(value, Integral) else value
-    if type(both) is tuple and [type(v) for v in both] == [int, int] and min(both) >= minimum:
+    both = (value, value) if type(value) is int else value
+    if type(both) is tuple and len(both) == 2 and type(both[0]) is type(both[1]) is int and min(both) >= minimum:
         return both  # as nearly always, and quickly told
+    both = (value, value) if isinstance(value, Integral) else value
     fits = isinstance(both, (tuple, list)) and len(both) == 2
     if not fits or not all(isinstance(v, Integral) and not isinstance(v, bool) for v in both):
         raise TypeError(f"{operator}: {name} must be an int or a pair (h, w) of ints, got {value!r}")

@@ -32,7 +32,8 @@ class ContractionFunction(Function):
         checks.same_dtype(self.operator, x, weight=weight, bias=bias)
         checks.shape(self.operator, "bias", bias, (windows.out_channels,))
         kernels = kernels_for(x).scc
-        _check_variant(self.operator, self.variant, kernels, x)
+        if self.variant != "auto":
+            _check_variant(self.operator, self.variant, kernels, x)
         self.precision = get_matmul_precision()
         self.input_shape = (*x.shape[1:], x.shape[0])
         self.weight_shape = weight.shape
@@ -95,8 +96,6 @@ class ContractionFunction(Function):
 
 
 def _check_variant(operator, name, kernels, x):
-    if name == "auto":
-        return
     if not isinstance(name, str) or name not in kernels.VARIANTS:
         raise ValueError(f"{operator}: unknown variant {name!r}: use 'auto' or one of {', '.join(kernels.VARIANTS)}")
     dtypes = kernels.VARIANTS[name].dtypes
@@ -122,13 +121,13 @@ def scc(x, weight, bias=None, *, groups, overlap, stride=1, relu=False, variant=
     """
     stride = checks.pair("scc", "stride", stride, 1)
     x, weight = as_tensor(x), as_tensor(weight)
-    checks.rank("scc", x, "NCHW")
-    if len(weight.shape) != 2 or not weight.shape[0]:
-        raise ValueError(f"scc: weight must be (O, K), got shape {tuple(weight.shape)}")
-    windows = ChannelWindows.sliding(x.shape[1], weight.shape[0], groups, overlap)
-    if weight.shape[1] != windows.width:
+    checks.rank("scc", x.array, "NCHW")
+    channels, shape = x.shape[1], weight.shape
+    if len(shape) != 2 or not shape[0]:
+        raise ValueError(f"scc: weight must be (O, K), got shape {shape}")
+    windows = ChannelWindows.sliding(channels, shape[0], groups, overlap)
+    if shape[1] != windows.width:
         raise ValueError(
-            f"scc: weight must be (O, {windows.width}) for {x.shape[1]} channels in {groups} groups, "
-            f"got shape {tuple(weight.shape)}"
+            f"scc: weight must be (O, {windows.width}) for {channels} channels in {groups} groups, got shape {shape}"
         )
     return ContractionFunction("scc", windows, stride, variant, relu)(x, weight, bias)

@@ -22,6 +22,8 @@ Work is shared out by blocks of columns; every sum is taken by one thread in one
 number of threads.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numba import prange
 
@@ -307,10 +309,7 @@ def _run(source, weight, bias, y, windows, tiles, transposed, relu=False, scale=
         windows.in_channels,
         windows.width,
         transposed,
-        tiles.panel,
-        tiles.first,
-        tiles.length,
-        tiles.rows.reshape(-1),
+        *tiles.tables,
         weight[:0] if bias is None else bias,
         lowest(y.dtype, relu),
         y.reshape(-1),
@@ -323,11 +322,13 @@ def is_large(tiles, columns):
     return tiles.reads * tiles.size * columns >= PARALLEL_MACS
 
 
+@lru_cache(maxsize=1024)
 def tiles_of(windows):
     """Tiles of the filters: tall ones, but flat ones where those multiply by fewer zeros."""
     return _of_less_work(windows.tiles(ROWS), windows.tiles(FLAT_ROWS))
 
 
+@lru_cache(maxsize=1024)
 def transposed_tiles_of(windows):
     """The same of the input channels."""
     return _of_less_work(windows.transposed_tiles(ROWS), windows.transposed_tiles(FLAT_ROWS))

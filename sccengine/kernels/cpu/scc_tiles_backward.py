@@ -233,7 +233,9 @@ def backward(dy, x, weight, dx, dweight, dbias, windows):
     dx may be None, and weight is not read then; so may dbias.
     """
     tiles, dx_tiles = tiles_of(windows), transposed_tiles_of(windows)
-    dx_count = 0 if dx is None else dx_tiles.count
+    dx_panel, dx_first, dx_length, dx_rows = dx_tiles.tables
+    if dx is None:
+        dx_first, dx_length = dx_first[:0], dx_length[:0]
     columns = x.shape[1]
     chunk, segments = _cut(columns, len(tiles.panel) + len(dx_tiles.panel), tiles.size * tiles.reads, x.itemsize)
     dweight = dweight.reshape(-1)
@@ -250,15 +252,12 @@ def backward(dy, x, weight, dx, dweight, dbias, windows):
         windows.starts,
         windows.in_channels,
         windows.width,
-        dx_tiles.panel,
-        dx_tiles.first[:dx_count],
-        dx_tiles.length[:dx_count],
-        dx_tiles.rows.reshape(-1),
+        dx_panel,
+        dx_first,
+        dx_length,
+        dx_rows,
         weight[:0] if dx is None else dx.reshape(-1),
-        tiles.panel,
-        tiles.first,
-        tiles.length,
-        tiles.rows.reshape(-1),
+        *tiles.tables,
         tiles.begins,
         dweight,
         weight[:0] if dbias is None else dbias,
