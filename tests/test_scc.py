@@ -70,6 +70,18 @@ def test_rows_read_where_they_lie_give_the_bits_of_packed_ones(transposed):
     np.testing.assert_array_equal(whole_vectors, packed[:, : 16 * 41])
 
 
+def test_rows_that_crowd_each_other_out_of_the_cache_give_the_same_bits():
+    random = np.random.default_rng(0)
+    windows = ChannelWindows.dense(24, 80)
+    weight = random.standard_normal((80, 24)).astype(np.float32)
+    source = random.standard_normal((24, (1 << 15) + 16)).astype(np.float32)
+    assert scc_tiles._is_crowded.py_func(1 << 15, 4, 24) and not scc_tiles._is_crowded.py_func(source.shape[1], 4, 24)
+    in_place, crowded = (np.empty((80, columns), np.float32) for columns in (source.shape[1], 1 << 15))
+    scc_tiles.contract(source, weight, None, in_place, windows)
+    scc_tiles.contract(np.ascontiguousarray(source[:, : 1 << 15]), weight, None, crowded, windows)
+    np.testing.assert_array_equal(crowded, in_place[:, : 1 << 15])
+
+
 def _inputs(shape=(2, 12, 3, 2), filters=8, groups=3, dtype=np.float64):
     random = np.random.default_rng(0)
     shapes = (shape, (filters, shape[1] // groups), (filters,))

@@ -13,9 +13,10 @@ spoils all filters of a tile that reads it, also those whose own window does not
 Nothing of the size of a gathered window is ever stored:
 
 * the weights of a tile are packed so that those of one panel row stand side by side (at most W's nonzeros, padded);
-* source rows are read where they lie, a strip of columns at a time. But where the last columns of a row fill no vector,
-  or vectors are shorter than a cache line and many tiles read a row, the rows of a strip are packed into one small
-  panel: they lie M apart, often a power of two, and would drive each other's lines from the cache half read;
+* source rows are read where they lie, a strip of columns at a time. But the rows of a strip are packed into one small
+  panel where the last columns of a row fill no vector, and where many tiles read a row and vectors are shorter than a
+  cache line or M is such that the rows of a window drive each other from the cache (by a power of two: 2.5 times as
+  slow with 512 channels and M = 8192 as when packed);
 * the microkernel (scc_microkernels.py) keeps a whole tile in registers over the whole window.
 
 Work is shared out by blocks of columns; every sum is taken by one thread in one order, so the bits do not depend on the
@@ -60,8 +61,12 @@ _FLAT_COST = 1.1 if VECTOR_BYTES == 32 else 1.0
 # Elements and blocks of columns that a strip of the forward takes at once: long runs of a row, within half a cache.
 _STRIP_ELEMENTS = 1 << 17
 _STRIP_BLOCKS = 32
-# How many tiles may read a row that is not packed (see above).
-_UNPACKED_READS = 2 if VECTOR_BYTES < 64 else np.inf
+# How many tiles may read a row that is not packed (see above): one that its neighbours crowd out of the cache, and
+# any other.
+_CROWDED_READS, _UNPACKED_READS = (2, 2) if VECTOR_BYTES < 64 else (8, np.inf)
+# Addresses so far apart share the lines of a second-level cache, of which there are so many at most: 1 MB in 8 ways or
+# 2 MB in 16, mostly.
+_WAY_BYTES, _WAYS = 1 << 17, 16
 
 
 @jit
@@ -212,6 +217,14 @@ def _contract_tail(
 
 
 @jit
+def _is_crowded(columns, itemsize, rows):
+    """Whether more of so many neighbouring rows begin on the same lines of a cache than it has room for."""
+    pitch = columns * itemsize
+    apart = min(pitch & -pitch, _WAY_BYTES)  # the bytes between one place where rows may begin and the next
+    return rows * apart > _WAYS * _WAY_BYTES
+
+
+@jit
 def contract_group(
     begin,  # columns of the source
     end,
@@ -237,7 +250,9 @@ def contract_group(
     stride = strip + lanes  # one vector more, so that rows fall on different cache lines
     tiles = packed, packed_at, first, length, rows, bias, floor, y, y_columns
     zero = np.int64(0)
-    packs = columns % lanes > 0 or length.sum() > _UNPACKED_READS * (len(source) // columns)
+    reads = length.sum() / (len(source) // columns)
+    limit = _CROWDED_READS if _is_crowded(columns, source.itemsize, length.max()) else _UNPACKED_READS
+    packs = columns % lanes > 0 or reads > limit
     begins = row_begins(panel, len(panel), 0, packs, stride, columns)
     panel_rows = scratch(len(panel) * stride, source.dtype) if packs else source
     for column in range(begin, end, strip):
