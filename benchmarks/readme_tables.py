@@ -35,6 +35,7 @@ def tables():
             _contraction_table(contraction),
             _network_table(steps, "training step, batch 64", training),
             _network_table(inference, "evaluation, batch 64", evaluation),
+            _elsewhere(*(_rows(f"cpu-{name}-intel.json") for name in ("scc", "train-step", "inference"))),
             _memory(memory),
         ]
     )
@@ -139,12 +140,18 @@ def _median(row, side, names=None):
     )
 
 
-def _contraction_table(rows):
+def _passes(rows):
+    """{(N, C, O, H, cg, co): {pass: (ms of F.scc, ms of PyTorch)}}."""
     cases = {}
     for row in rows:
         case = row["case"]
         key = tuple(case[axis] for axis in ("N", "C", "O", "H", "cg", "co"))
         cases.setdefault(key, {})[case["pass"]] = (_median(row, "engine", ("F.scc",)), _median(row, "pytorch"))
+    return cases
+
+
+def _contraction_table(rows):
+    cases = _passes(rows)
     lines = [
         "| N, C, O, H=W | cg | co | forward | PyTorch | ratio | forward + backward | PyTorch | ratio |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -157,6 +164,23 @@ def _contraction_table(rows):
     means = [_geometric_mean([p[name][1] / p[name][0] for p in cases.values()]) for name in ("forward", "both")]
     lines.append(f"| geometric mean | | | | | **{means[0]:.2f}** | | | **{means[1]:.2f}** |")
     return "\n".join(lines) + "\n"
+
+
+def _elsewhere(contraction, steps, inference):
+    """In words: the ratios of these tables on another machine."""
+    found = []
+    for name, what in (("forward", "forward"), ("both", "forward + backward")):
+        ratios = [passes[name][1] / passes[name][0] for passes in _passes(contraction).values()]
+        found.append(f"SCC {what} {_geometric_mean(ratios):.2f} (geometric mean; {min(ratios):.2f} at least)")
+    for rows, what in ((steps, "training step"), (inference, "evaluation")):
+        ratios = ", ".join(
+            f"{row['case']['model']} {row['case']['scheme']} "
+            f"{_median(row, 'pytorch') / _median(row, 'engine', ('sccengine captured',)):.2f}"
+            for row in rows
+        )
+        found.append(f"{what}, captured: {ratios}")
+    machine, date = contraction[0]["machine"], contraction[0]["date"][:10]
+    return f"The same ratios on {machine['processor']}, {machine['cores']} cores, {date}: {'; '.join(found)}.\n"
 
 
 def _geometric_mean(ratios):
