@@ -118,7 +118,7 @@ class Tensor:
                 )
             arrange = backend.contiguous if isinstance(self, Parameter) else backend.rows
             self.array = self._place(value, self.device, arrange)
-            self._exposed = backend.owner(self.array) is backend.owner(value)
+            self._exposed, self._seen = backend.owner(self.array) is backend.owner(value), None
         self.changed()
 
     def _expose(self):

@@ -165,6 +165,16 @@ def test_an_array_that_became_the_data_of_a_leaf_is_watched():
         y.backward(Tensor(np.ones(2, np.float32)))
 
 
+def test_data_looked_at_and_then_replaced_by_a_copy_are_not_changed_ones():
+    x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    np.testing.assert_array_equal(x.data, [[1, 2], [3, 4]])
+    x.data = np.array([[5.0, 6.0], [7.0, 8.0]], np.float32)  # row-major: copied into batch-last order
+    y = Scale(2.0)(x)
+    y.backward(Tensor(np.ones((2, 2), np.float32)))
+    np.testing.assert_array_equal(y.numpy(), [[10, 12], [14, 16]])
+    np.testing.assert_array_equal(x.grad.numpy(), np.full((2, 2), 2.0))
+
+
 def test_stepping_an_optimizer_before_backward_is_caught():
     weight = Parameter(np.ones((2, 3), np.float32))
     y = F.linear(Tensor(np.ones((1, 3), np.float32), requires_grad=True), weight)
