@@ -150,6 +150,11 @@ def _passes(rows):
     return cases
 
 
+def _ratios(cases, name):
+    """PyTorch's time over that of F.scc in one pass of every case."""
+    return [theirs / ours for ours, theirs in (passes[name] for passes in cases.values())]
+
+
 def _contraction_table(rows):
     cases = _passes(rows)
     lines = [
@@ -161,7 +166,7 @@ def _contraction_table(rows):
         for ours, theirs in (passes["forward"], passes["both"]):
             cells += [f"{ours:.2f}", f"{theirs:.2f}", f"{theirs / ours:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
-    means = [_geometric_mean([p[name][1] / p[name][0] for p in cases.values()]) for name in ("forward", "both")]
+    means = [_geometric_mean(_ratios(cases, name)) for name in ("forward", "both")]
     lines.append(f"| geometric mean | | | | | **{means[0]:.2f}** | | | **{means[1]:.2f}** |")
     return "\n".join(lines) + "\n"
 
@@ -170,7 +175,7 @@ def _elsewhere(contraction, steps, inference):
     """In words: the ratios of these tables on another machine."""
     found = []
     for name, what in (("forward", "forward"), ("both", "forward + backward")):
-        ratios = [passes[name][1] / passes[name][0] for passes in _passes(contraction).values()]
+        ratios = _ratios(_passes(contraction), name)
         found.append(f"SCC {what} {_geometric_mean(ratios):.2f} (geometric mean; {min(ratios):.2f} at least)")
     for rows, what in ((steps, "training step"), (inference, "evaluation")):
         ratios = ", ".join(

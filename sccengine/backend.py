@@ -143,8 +143,6 @@ def _automatic_device():
 
 def device_of(array):
     """The name of the device on which an array lives."""
-    if type(array) is np.ndarray:
-        return "cpu"
     if isinstance(array, np.ndarray):
         return "simulator" if isinstance(array, SimulatorArray) else "cpu"
     return f"cuda:{array.device.id}"
@@ -165,7 +163,7 @@ def kernels_for(array):
     """The kernel package for an array: every operator's launchers as attributes (``kernels_for(x).scc.forward``)."""
     if not isinstance(array, np.ndarray) or isinstance(array, SimulatorArray):
         return kernel_package("cuda")
-    capture = _captures.current
+    capture = current_capture()
     if capture is None:
         return kernel_package("cpu")
     if capture.device != "cpu":
@@ -277,8 +275,6 @@ def contiguous(array):
 def empty(shape, like, dtype=None):
     """An uninitialised C-contiguous array on the device of ``like``, of its dtype unless one is given."""
     dtype = like.dtype if dtype is None else dtype
-    if type(like) is np.ndarray and _captures.current is None:
-        return memory.empty(shape, dtype)
     if isinstance(like, SimulatorArray):
         array = np.empty(shape, dtype).view(SimulatorArray)
         if current_capture() is not None:
