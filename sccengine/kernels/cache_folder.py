@@ -4,13 +4,14 @@ import os
 import tempfile
 from pathlib import Path
 
-import platformdirs
-
 
 def cache_root():
     """$SCCENGINE_CACHE_DIR, else the platform's cache folder."""
-    chosen = os.environ.get("SCCENGINE_CACHE_DIR")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("sccengine", appauthor=False)) / "kernels"
+    if chosen := os.environ.get("SCCENGINE_CACHE_DIR"):
+        return Path(chosen)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("sccengine", appauthor=False) / "kernels"
 
 
 def writable(folder):

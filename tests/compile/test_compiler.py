@@ -253,3 +253,20 @@ def test_instructions_are_found_with_modifiers_between():
     opcodes = ["LDG.E.LTC128B.128.CONSTANT", "LDS", "HMMA.1688.F32.TF32"]
     assert occurs("LDG.E.128", opcodes) and occurs("HMMA", opcodes) and occurs("HMMA.TF32", opcodes)
     assert not occurs("LDS.128", opcodes) and not occurs("LDG.E.64", opcodes) and not occurs("LD", opcodes)
+
+
+WITHOUT_ROW_STACK = """
+import numpy
+if hasattr(numpy, "row_stack"):
+    del numpy.row_stack
+from sccengine.kernels.cuda import add, compiler
+from tests.signatures import argument_types
+build = add.COMPILE[0]
+print(len(compiler.compile_kernel(build.kernel, argument_types(build.codes, "float32"), (9, 0))[1]))
+"""
+
+
+def test_numpy_without_a_name_that_numba_cuda_asks_for():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_ROW_STACK], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0

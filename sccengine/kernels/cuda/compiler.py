@@ -34,6 +34,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType, SimpleNamespace
 
+import numpy as np
 from numba import cuda, types
 from numba.cuda import dispatcher
 from numba.cuda.extending import infer_getattr, lower_getattr
@@ -47,6 +48,10 @@ _COMPILERS = (
     *("nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cuda-nvcc"),
     *("nvidia-cuda-nvcc-cu12", "nvidia-nvjitlink-cu12"),
 )
+# numba-cuda up to 0.30 asks for this name when it compiles for the first time, and NumPy has not had it since 2.5.
+if not hasattr(np, "row_stack"):
+    np.row_stack = np.vstack
+
 _ENTRY = re.compile(r"\.visible \.entry (\w+)\(")
 _turn = threading.RLock()
 
