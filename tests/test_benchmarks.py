@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sccengine import reference
 from sccengine.bench import case as cases
-from sccengine.bench import catalog, ceilings, compare, harness, plots, rows, selection, tables, timers
+from sccengine.bench import catalog, ceilings, compare, harness, oracle_scc, plots, rows, selection, tables, timers
 from sccengine.cli.main import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -449,6 +450,19 @@ def test_without_torch_the_peers_are_absent_and_a_line_says_so(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "the pytorch peers are absent: no torch here" in done.stdout
     assert "torch banded" not in done.stdout
+
+
+def test_the_oracle_of_large_problems_gives_what_the_reference_does():
+    rng = np.random.default_rng(0)
+    # More filters than windows, and windows that wrap around; fewer filters than windows.
+    for channels, filters, groups, overlap in ((8, 13, 2, 0.5), (9, 2, 3, 0.33)):
+        x, dy = rng.standard_normal((3, channels, 2, 5)), rng.standard_normal((3, filters, 2, 5))
+        weight, bias = rng.standard_normal((filters, channels // groups)), rng.standard_normal(filters)
+        settings = (groups, overlap)
+        found = [oracle_scc.forward(x, weight, bias, *settings), *oracle_scc.backward(dy, x, weight, *settings)]
+        want = [reference.scc_forward(x, weight, bias, *settings), *reference.scc_backward(dy, x, weight, *settings)]
+        for one, other in zip(found, want, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_run_on_gpu_says_that_there_is_no_gpu_and_leaves_its_file(tmp_path):

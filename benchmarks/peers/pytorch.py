@@ -175,8 +175,16 @@ def operator_candidates(name, call, axes, device):
 
 
 def read(outputs):
-    """NumPy arrays of what run() returned."""
-    return {name: numpy(value) for name, value in outputs.items()}
+    """Arrays of what run() returned, NumPy's or CuPy's."""
+    return {name: _array(value.detach()) for name, value in outputs.items()}
+
+
+def _array(value):
+    if not value.is_cuda:
+        return value.numpy()
+    import cupy
+
+    return cupy.from_dlpack(value)
 
 
 # The small network: sccengine.models.DSCNet with the same state-dict keys

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sccengine import backend
 from sccengine.certify import Layer
 
 
@@ -17,7 +18,7 @@ class Candidate:
     name       shown in tables and rows
     side       "engine", or the peer's name ("pytorch")
     prepare    (inputs: dict of NumPy arrays) -> run; run() does the timed work and returns what ``read`` takes
-    read       what run() returned -> dict of NumPy arrays by name, compared with the oracle's
+    read       what run() returned -> dict of arrays by name, NumPy's or where they lie on a GPU, for `difference`
     """
 
     name: str
@@ -96,14 +97,18 @@ def name_of(axes):
 
 
 def difference(got, want, tolerance):
-    """None where all arrays agree to their tolerance * max|want|, else one line that says which does not."""
+    """None where all arrays agree to their tolerance * max|want|, else one line that says which does not.
+
+    An array on a GPU is compared there: fetched and turned into NumPy's order a large one would take seconds.
+    """
     if set(got) != set(want):
         return f"gave {sorted(got)}, expected {sorted(want)}"
     for name, wanted in want.items():
-        found = np.asarray(got[name], dtype=np.float64)
+        found = got[name] if backend.is_device_array(got[name]) else np.asarray(got[name])
         if found.shape != np.shape(wanted):
             return f"{name} has shape {found.shape}, expected {np.shape(wanted)}"
-        error = float(np.max(np.abs(found - wanted), initial=0.0))
+        there = backend.to_device(np.asarray(wanted, np.float64), backend.device_of(found))
+        error = float(abs(found - there).max()) if found.size else 0.0
         relative = tolerance[name] if isinstance(tolerance, dict) else tolerance
         allowed = relative * max(float(np.max(np.abs(wanted), initial=0.0)), 1e-30)
         if not error <= allowed:

@@ -5,8 +5,8 @@
 prints them as JSON with the machine's description. ``measure`` runs that in a process of its own, so that BLAS's worker
 threads do not disturb what is timed afterwards.
 
-gemm         operations per second (2 per multiply-accumulate) of the fastest dense float32 product found; on the CPU by
-             BLAS or by the engine's own contraction, which comes nearer to the peak on some machines
+gemm         operations per second (2 per multiply-accumulate) of the fastest dense float32 product found, by BLAS or by
+             the engine's own contraction, which comes nearer to the peak on some machines
 memory       bytes per second, read plus written, of a copy between buffers far larger than the last-level cache
 cache        the same for buffers that stay in the cache nearest to each core (or in a GPU's L2)
 
@@ -122,11 +122,16 @@ def _measure_gpu(device):
         run()
         return amount / min(seconds for _ in range(5) for seconds in timer.sample(run, "warm", 4))
 
+    def by_contraction(a, b, out):
+        kernels, windows = kernels_for(b).scc, ChannelWindows.dense(*reversed(a.shape))
+        kernels.forward(b, a, None, out, windows, kernels.choose("forward", windows, out, "highest"))
+
     gemm = 0.0
-    for size in (2048, 4096, 8192):
+    for size in (2048, 4096):
         a, b = (rng.standard_normal((size, size), dtype=cupy.float32) for _ in range(2))
         out = cupy.empty_like(a)
-        gemm = max(gemm, best_rate(2 * size**3, lambda a=a, b=b, out=out: cupy.matmul(a, b, out=out)))
+        for multiply in (lambda *arrays: cupy.matmul(*arrays[:2], out=arrays[2]), by_contraction):
+            gemm = max(gemm, best_rate(2 * size**3, lambda f=multiply, arrays=(a, b, out): f(*arrays)))
     rates = {}
     l2 = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["l2CacheSize"]
     for name, size in (("memory", 2**30), ("cache", max(l2 // 8, 2**20))):

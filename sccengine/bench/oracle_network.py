@@ -1,4 +1,4 @@
-"""Networks in float64 from sccengine.reference alone: what every framework's losses and logits are compared with.
+"""Networks in float64 from sccengine.reference and oracle_scc: everybody is compared with their losses and logits.
 
 The network is a list of layers, (kind, name, settings) each: the kind is one of LAYERS, the name that of its parameters
 in the state dict, the settings those of the reference's function. Settings are all that it takes from the engine.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sccengine import reference
+from sccengine.bench import oracle_scc
 
 
 def training_losses(layers, state, batches, *, lr, momentum):
@@ -70,8 +71,8 @@ def _convolution(parameters, name, x, undo, settings):
 
 def _sliding(parameters, name, x, undo, settings):
     names, weight, bias = _layer(parameters, name)
-    undo.append(_keeping(names, lambda dy: reference.scc_backward(dy, x, weight, *settings)))
-    return reference.scc_forward(x, weight, bias, *settings)
+    undo.append(_keeping(names, lambda dy: oracle_scc.backward(dy, x, weight, *settings)))
+    return oracle_scc.forward(x, weight, bias, *settings)
 
 
 def _norm_relu(parameters, name, x, undo, settings):

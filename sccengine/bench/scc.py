@@ -2,7 +2,7 @@
 
 The candidates: ``F.scc`` and ``nn.SCC`` as users call them (checks, allocation, graph and all), and each variant's bare
 kernels on arrays allocated before, in the order of VARIANTS: from the paper's plain baseline upwards. The oracle is
-sccengine.reference.
+oracle_scc.py.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import itertools
 import numpy as np
 
 import sccengine.functional as F
-from sccengine import backend, nn, reference
-from sccengine.bench import operators
+from sccengine import backend, nn
+from sccengine.bench import operators, oracle_scc
 from sccengine.bench.case import Benchmark, Candidate, Case, Work
 from sccengine.bench.selection import KERNELS
 from sccengine.certify import Layer
@@ -40,9 +40,9 @@ def case(axes, device):
 
 def _expected(axes, inputs):
     settings = (axes["cg"], axes["co"])
-    want = {"y": reference.scc_forward(inputs["x"], inputs["weight"], inputs["bias"], *settings)}
+    want = {"y": oracle_scc.forward(inputs["x"], inputs["weight"], inputs["bias"], *settings)}
     if axes["pass"] == "both":
-        want.update(operators.named(reference.scc_backward(inputs["dy"], inputs["x"], inputs["weight"], *settings)))
+        want.update(operators.named(oracle_scc.backward(inputs["dy"], inputs["x"], inputs["weight"], *settings)))
     return want
 
 
@@ -110,12 +110,11 @@ def _prepare_kernels(axes, windows, device, variant, inputs):
 
 
 def _read_rows(axes, outputs):
-    """NumPy arrays of rows arrays: y and dx back in (N, C, H, W)."""
+    """Rows arrays with y and dx back in (N, C, H, W)."""
     image = (axes["H"], axes["H"], axes["N"])
-    host = {name: backend.to_host(value) for name, value in outputs.items()}
     return {
         name: backend.from_rows(value.reshape(-1, *image)) if name in ("y", "dx") else value
-        for name, value in host.items()
+        for name, value in outputs.items()
     }
 
 
