@@ -37,6 +37,7 @@ def tables():
             _network_table(inference, "evaluation, batch 64", evaluation),
             _elsewhere(*(_rows(f"cpu-{name}-intel.json") for name in ("scc", "train-step", "inference"))),
             _memory(memory),
+            _on_a_gpu(_rows("cuda-h200.json")),
         ]
     )
 
@@ -186,6 +187,33 @@ def _elsewhere(contraction, steps, inference):
         found.append(f"{what}, captured: {ratios}")
     machine, date = contraction[0]["machine"], contraction[0]["date"][:10]
     return f"The same ratios on {machine['processor']}, {machine['cores']} cores, {date}: {'; '.join(found)}.\n"
+
+
+def _on_a_gpu(survey):
+    """In words: whole networks beside PyTorch, launches, and what the tiles on tensor cores came to."""
+    networks = []
+    for row in survey["steps"]:
+        ms = {name: times["p50"] for name, times in row["ms"].items()}
+        for what, prefix in (("training step", ""), ("evaluation", "evaluation, ")):
+            if peers := [time for name, time in ms.items() if name.startswith(f"{prefix}torch")]:
+                ours, best = ms[f"{prefix}sccengine captured"], min(peers)
+                times = f"{ours:.2f} ms, PyTorch {best:.2f} ms ({best / ours:.1f} times)"
+                networks.append(f"{row['model']} {what} {times}")
+    launch = survey["launch"][-1]
+    host = (f"{name} {1e6 * entry['host']['p50']:.0f} us" for name, entry in launch["candidates"].items())
+    tiles = survey["tiles"]["rows"][0]
+    split = min(entry["us"] for name, entry in tiles["forward"].items() if name.startswith("tf32x3"))
+    split += tiles["packing"]["tf32x3_64x64"]
+    whole = tiles["forward"]["register_tiles_64x128"]["us"]
+    return (
+        f"On an {survey['machine']['gpu']}, {survey['date']}, float32, batch 128, 32x32, captured, PyTorch "
+        f"{survey['versions']['torch']} in the fastest of its eager expressions: {'; '.join(networks)}. "
+        "That was before SCC ran on tensor cores in float32, which is measured for single layers only: "
+        f"{tiles['C']} channels, {tiles['M']} pixels, forward {split:.0f} us instead of {whole:.0f}, "
+        f"where a copy takes {tiles['copy']:.0f}. "
+        f"Host time of a launch with {launch['case']['arguments']} arguments: {', '.join(host)}. "
+        "`benchmarks/results/cuda-h200.json` has all, and says what was measured how.\n"
+    )
 
 
 def _geometric_mean(ratios):

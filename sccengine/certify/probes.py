@@ -18,9 +18,8 @@ import numpy as np
 
 from sccengine import backend
 
-# Whole numbers below 2**bits are exact: as the dtype of a sum, and as an operand of a variant that rounds them.
+# Sums of whole numbers below 2**bits are exact.
 _BITS = {"float64": 53, "float32": 24}
-_ROUNDED = {"highest": 53, "high": 11, "medium": 8}
 # Elements of the largest array that a probe lets a baseline gather (O * K * columns).
 _GATHERED = 1 << 23
 _DRAWS = 8
@@ -45,7 +44,7 @@ class Contraction:
         self.windows, self.dtype, self.device = windows, np.dtype(dtype), device
         self.kernels = backend.kernels_for(self._there(np.zeros(1))).scc
         self.variant = self.kernels.VARIANTS[variant]
-        self.bits = min(_BITS[self.dtype.name], _ROUNDED[self.variant.precision])
+        self.bits = min(_BITS[self.dtype.name], self.variant.operand_bits)
         self.columns = max(1, _GATHERED // (windows.out_channels * windows.width))
         self.launches = 0
 

@@ -14,6 +14,7 @@ class Variant:
     workspace       what it allocates beside its outputs, in the operator's letters; "none" if nothing
     dtypes          the dtypes that it computes in
     precision       what set_matmul_precision must have allowed for it to be chosen: "highest" needs no permission
+    operand_bits    so many bits of each operand take part: whole numbers below 2**operand_bits are exact
     since           the least compute capability of a GPU that can run it
     """
 
@@ -23,4 +24,5 @@ class Variant:
     workspace: str = "none"
     dtypes: tuple = ("float32", "float64")
     precision: str = "highest"
+    operand_bits: int = 53
     since: tuple = (0, 0)

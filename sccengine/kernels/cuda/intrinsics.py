@@ -23,6 +23,8 @@ called by all 32 lanes together.
     to_tf32(x)                                       float32 rounded to tf32 (to nearest, ties away), as uint32
     to_bf16(x)  from_bf16(u)                         float32 rounded to bf16 (ties to even, since 8.0), as uint16
     pack_bf16(low, high)                             two of them in a uint32
+    thread_again()                                   cuda.threadIdx.x, asked anew: what is made of it takes no register
+                                                     until then
     shuffle_xor(value, lane_mask)                    warp: the value of lane ^ lane_mask
     warp_sum(value)                                  warp: the sum over all lanes, added in a fixed order, in every lane
 
@@ -287,6 +289,13 @@ def from_bf16(typingctx, u):
         return builder.bitcast(builder.shl(builder.zext(arguments[0], _INT32), _INT32(16)), _FLOAT)
 
     return types.float32(types.uint16), generate
+
+
+@intrinsic
+def thread_again(typingctx):
+    # A side effect, or the compiler would take the answer that it has already.
+    assembly = _inline(_INT32, [], "mov.u32 $0, %tid.x;", "=r", side_effect=True)
+    return types.int32(), lambda context, builder, signature, args: builder.call(assembly, args)
 
 
 @cuda.jit(device=True)

@@ -12,11 +12,12 @@ The word `part` of lane 4 r + q of a piece holds row r + 8 (part / 2) and
 
     TF32    d = q + 4 (part % 2)                                                  of the piece's 8
     bf16    d = q + 8 (part % 2) in the low half, 4 more in the high half         of the piece's 16
+    TF32x3  two pieces of TF32: the numbers rounded, and after it what rounding took from them, rounded
 
 For bf16 that is not the order in which PTX numbers the columns. It need not be: the sum over d does not care in which
 order both operands name it, and in this one a lane takes the same rows of the other operand for both types.
 
-Moved: 4 O K bytes in, the same (TF32) or half (bf16) out, zeros beside; less than a launch costs.
+Moved: 4 O K bytes in, the same (TF32), twice (TF32x3) or half (bf16) of it out, zeros beside; less than a launch costs.
 """
 
 from functools import lru_cache
@@ -28,12 +29,17 @@ from numba import cuda, types
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.indexing import quotient
 from sccengine.kernels.cuda.intrinsics import from_bits, load, pack_bf16, store, to_tf32
+from sccengine.kernels.cuda.scc_tensor_split import KEPT, split_tf32
 from sccengine.kernels.cuda.scc_window import tap_of
 
 int32 = types.int32
 
 # Words of a piece.
 PIECE = 128
+# What tensor cores multiply, and how many bits of a word of W each number takes: TF32x3 has two words for it.
+TF32, BF16, TF32X3 = "tf32", "bf16", "tf32x3"
+TINY = np.float32(2.0**-30)
+_WORDS_OF_TWO = {TF32: 2, BF16: 1, TF32X3: 4}
 
 
 class Panels(NamedTuple):
@@ -49,7 +55,8 @@ class Panels(NamedTuple):
 def panels_of(windows, transposed, tile, depth):
     """The Panels of a ChannelWindows (transposed: of the contraction that makes dx)."""
     tiles = windows.transposed_tiles(tile) if transposed else windows.tiles(tile)
-    slabs = -(-tiles.length // depth)
+    # Channels that no filter reads make a tile without a panel: one slab of zeros, so that it is written, too.
+    slabs = np.maximum(1, -(-tiles.length // depth))
     begin = np.concatenate([[0], np.cumsum(slabs)])
     tile_of = np.repeat(np.arange(tiles.count), slabs)
     position = (np.arange(len(tile_of)) - begin[tile_of])[:, None] * depth + np.arange(depth)
@@ -58,9 +65,9 @@ def panels_of(windows, transposed, tile, depth):
     return Panels(tiles.rows, *(each.astype(np.int32) for each in (begin, tile_of, sources)))
 
 
-def slab_words(tile, depth, bf16):
+def slab_words(tile, depth, operands):
     """float32 words of a packed slab."""
-    return tile * depth // 2 if bf16 else tile * depth
+    return tile * depth // 2 * _WORDS_OF_TWO[operands]
 
 
 @cuda.jit(device=True)
@@ -80,11 +87,12 @@ def pack_v1(
     weight,  # (O, K)
     starts,  # (O,)
     rows,  # (tiles, tile)
-    tile_of,  # (slabs,): one block for each
+    tile_of,  # (slabs,)
     sources,  # (slabs, depth)
     packed,  # (slabs, words)
     transposed,
     bf16,
+    pieces,  # how many pieces hold the same numbers: 2 for TF32x3
     tile,
     depth,
     words,
@@ -94,33 +102,42 @@ def pack_v1(
     slab = int32(cuda.blockIdx.x)
     first_row = int32(load(tile_of, slab) * tile)
     steps = int32(depth >> (4 if bf16 else 3))
-    for word in range(cuda.threadIdx.x, words, launch.BLOCK):
+    word = int32(cuda.blockIdx.y * launch.BLOCK + cuda.threadIdx.x)
+    if word < words:
         r = word >> 4 & 7
         q = word >> 2 & 3
         high = word & 1
-        strip = quotient(word, PIECE * steps)
-        step = (word >> 7) - strip * steps
+        piece = quotient(word >> 7, pieces)
+        strip = quotient(piece, steps)
+        step = piece - strip * steps
         here = load(rows, int32(first_row + strip * 16 + r + 8 * (word >> 1 & 1)))
         d = int32(slab * depth + (16 * step + 8 * high if bf16 else 8 * step + 4 * high) + q)
         value = entry(weight, starts, here, load(sources, d), transposed, C, K)
         if bf16:
             bits = pack_bf16(value, entry(weight, starts, here, load(sources, int32(d + 4)), transposed, C, K))
-        else:
+        elif pieces == 1:
             bits = to_tf32(value)
+        else:
+            bits, rest = split_tf32(value)
+            if (word >> 7) - piece * pieces != 0:
+                # Where there is no rest, an infinite x times zero would be NaN: something too small to count instead.
+                bits = rest if rest & KEPT != 0 else to_tf32(value * TINY)
         store(packed, int32(slab * words + word), from_bits(bits))
 
 
-def pack(weight, windows, transposed, tile, depth, bf16):
+def pack(weight, windows, transposed, tile, depth, operands):
     """The packed weights (slabs, words) of weight (O, K) float32, as `panels_of` cuts them."""
     panels = panels_of(windows, transposed, tile, depth)
-    words = slab_words(tile, depth, bf16)
+    words = slab_words(tile, depth, operands)
     # empty_like is NumPy's or CuPy's, after the array it is given.
     packed = np.empty_like(weight, shape=(len(panels.tile_of), words))
     tables = windows.starts, panels.rows, panels.tile_of, panels.sources
     tables = [launch.table(each, weight) for each in tables]
-    sizes = transposed, bf16, tile, depth, words, windows.in_channels, windows.width
-    launch.blocks(pack_v1, len(panels.tile_of), launch.BLOCK, weight, *tables, packed, *sizes)
+    formats = operands == BF16, 2 if operands == TF32X3 else 1
+    sizes = transposed, *formats, tile, depth, words, windows.in_channels, windows.width
+    grid = len(panels.tile_of), launch.divide_up(words, launch.BLOCK)
+    launch.blocks(pack_v1, grid, launch.BLOCK, weight, *tables, packed, *sizes)
     return packed
 
 
-COMPILE = [launch.Build(pack_v1, "FIIIIFiiiiiii", dtypes=("float32",), since=(8, 0))]
+COMPILE = [launch.Build(pack_v1, "FIIIIFiiiiiiii", dtypes=("float32",), since=(8, 0))]

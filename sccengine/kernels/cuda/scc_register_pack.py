@@ -28,7 +28,7 @@ def pack_v1(
     weight,  # (O, K)
     starts,  # (O,)
     rows,  # (tiles, tile)
-    tile_of,  # (slabs,): one block for each
+    tile_of,  # (slabs,)
     sources,  # (slabs, depth)
     packed,  # (slabs, depth, tile)
     transposed,
@@ -39,7 +39,8 @@ def pack_v1(
 ):
     slab = int32(cuda.blockIdx.x)
     first_row = int32(load(tile_of, slab) * tile)
-    for e in range(cuda.threadIdx.x, tile * depth, launch.BLOCK):
+    e = int32(cuda.blockIdx.y * launch.BLOCK + cuda.threadIdx.x)
+    if e < tile * depth:
         d = quotient(e, tile)
         here = load(rows, int32(first_row + e - d * tile))
         there = load(sources, int32(slab * depth + d))
@@ -50,11 +51,13 @@ def pack_v1(
 def reads_of(windows, transposed, tile, depth):
     """int32 (slabs + 1, depth): the rows of the source to read for each slab.
 
-    Past the end of a panel, where packed weights are zero, it is a row that the slab reads anyway; one more slab is
-    there for a kernel that looks up its next rows before it knows that it has come to the end.
+    Past the end of a panel, where packed weights are zero, it is a row that the slab reads anyway, or the first one of
+    all where the panel is empty; one more slab is there for a kernel that looks up its next rows before it knows that
+    it has come to the end.
     """
     sources = panels_of(windows, transposed, tile, depth).sources
-    return np.concatenate([np.where(sources < 0, sources[:, :1], sources), sources[-1:, :1].repeat(depth, axis=1)])
+    first = np.maximum(sources[:, :1], 0)
+    return np.concatenate([np.where(sources < 0, first, sources), first[-1:].repeat(depth, axis=1)])
 
 
 @lru_cache(maxsize=1024)
@@ -79,7 +82,8 @@ def pack(weight, windows, transposed, tile, depth):
     tables = windows.starts, panels.rows, panels.tile_of, panels.sources
     tables = [launch.table(each, weight) for each in tables]
     sizes = transposed, tile, depth, windows.in_channels, windows.width
-    launch.blocks(pack_v1, len(panels.tile_of), launch.BLOCK, weight, *tables, packed, *sizes)
+    grid = len(panels.tile_of), launch.divide_up(tile * depth, launch.BLOCK)
+    launch.blocks(pack_v1, grid, launch.BLOCK, weight, *tables, packed, *sizes)
     return packed
 
 

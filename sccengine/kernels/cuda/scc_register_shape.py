@@ -32,8 +32,10 @@ ROW_STEP = 4 * LANE_ROWS
 COLUMN_STEP = 4 * LANE_COLUMNS
 
 
-# What a launch should give to each of 132 multiprocessors, if the problem has it: eight warps.
-WANTED_THREADS = 132 * 256
+# Of the largest GPUs of today, H100 and H200. Rules and tables are made for them, whatever the GPU is.
+MULTIPROCESSORS = 132
+# What a launch should give to each of them, if the problem has it: eight warps.
+WANTED_THREADS = MULTIPROCESSORS * 256
 
 
 class Shape(NamedTuple):

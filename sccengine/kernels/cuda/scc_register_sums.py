@@ -3,8 +3,8 @@
     result[i] = sums[0, i] + sums[1, i] + ...
 
 add_splits, for a contraction whose panels were cut: few parts of many elements, a thread each; bias and ReLU come last.
-add_spans, for dweight: many parts of few elements. A block takes ELEMENTS of them; GROUPS threads for each add every
-GROUPS-th part, and their sums are added in order.
+add_spans, for dweight: often many parts of few elements. Several threads share an element, each adds every so many-th
+part, and their sums are added in order; how many they are depends on the sizes alone.
 
 Both move (parts + 1) * result bytes and do nothing else.
 """
@@ -14,12 +14,14 @@ from numba import cuda, types
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.indexing import quotient, thread_index
 from sccengine.kernels.cuda.intrinsics import load, store
+from sccengine.kernels.cuda.scc_register_shape import MULTIPROCESSORS
 
 float32 = types.float32
 int32 = types.int32
 
-ELEMENTS, GROUPS = (4, 2) if launch.SIMULATED else (32, 16)
-THREADS = ELEMENTS * GROUPS
+THREADS, MOST_GROUPS = (8, 2) if launch.SIMULATED else (256, 16)
+# So many threads fill the largest GPUs of today.
+MOST_THREADS = MULTIPROCESSORS * 2048
 
 
 @cuda.jit
@@ -50,21 +52,23 @@ def add_spans_v1(
     sums,  # (spans, size)
     result,  # (size,)
     spans,
+    groups,  # threads that share an element
     size,
 ):
     partial = cuda.shared.array(THREADS, float32)
     thread = int32(cuda.threadIdx.x)
-    element = int32(thread % ELEMENTS)
-    i = int32(cuda.blockIdx.x * ELEMENTS + element)
+    elements = quotient(THREADS, groups)
+    group = quotient(thread, elements)
+    i = int32(cuda.blockIdx.x * elements + (thread - group * elements))
     total = float32(0)
     if i < size:
-        for s in range(thread // ELEMENTS, spans, GROUPS):
+        for s in range(group, spans, groups):
             total += load(sums, int32(s * size + i))
     store(partial, thread, total)
     cuda.syncthreads()
-    if thread < ELEMENTS and i < size:
-        for group in range(1, GROUPS):
-            total += load(partial, int32(group * ELEMENTS + element))
+    if thread < elements and i < size:
+        for other in range(1, groups):
+            total += load(partial, int32(other * elements + thread))
         store(result, i, total)
 
 
@@ -76,11 +80,16 @@ def add_splits(sums, bias, result, relu):
 
 def add_spans(sums, result):
     """result from sums (spans, *result.shape)."""
-    grid = launch.divide_up(result.size, ELEMENTS)
-    launch.blocks(add_spans_v1, grid, THREADS, sums, result, sums.shape[0], result.size)
+    spans, size = sums.shape[0], result.size
+    # As many threads for an element as the machine has to spare, a power of two.
+    groups = 1
+    while groups < MOST_GROUPS and 2 * groups <= spans and 2 * groups * size <= MOST_THREADS:
+        groups *= 2
+    grid = launch.divide_up(size, THREADS // groups)
+    launch.blocks(add_spans_v1, grid, THREADS, sums, result, spans, groups, size)
 
 
 COMPILE = [
     launch.Build(add_splits_v1, "FFFiiiii", dtypes=("float32",)),
-    launch.Build(add_spans_v1, "FFii", dtypes=("float32",)),
+    launch.Build(add_spans_v1, "FFiii", dtypes=("float32",)),
 ]

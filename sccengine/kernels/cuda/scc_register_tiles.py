@@ -54,6 +54,7 @@ from sccengine.kernels.cuda.scc_register_shape import (
     LANE_COLUMNS,
     LANE_ROWS,
     LANES,
+    MULTIPROCESSORS,
     ROW_STEP,
     WANTED_THREADS,
     Shape,
@@ -87,6 +88,10 @@ SHAPES = (
 # Instructions that a multiply-add costs, itself and its share of the rest of the loop, in the machine code for 9.0; the
 # narrowest tile pays for what it asks of the second-level cache.
 INSTRUCTIONS = {"register_tiles_128x128": 1.16, "register_tiles_64x128": 1.18, "register_tiles_32x128": 1.35}
+# Cycles for each instruction that a multiprocessor could issue in one, as measured, and for a launch of add_splits.
+STALLS = 1.5
+SPLITS_CYCLES = 16_000
+LANES_OF_A_MULTIPROCESSOR = 128
 # Parts of a panel have at least so many slabs.
 LEAST_SLABS = 1 if launch.SIMULATED else 4
 
@@ -261,7 +266,7 @@ def splits_of(windows, transposed, variant, columns):
 
 
 def work(windows, transposed, variant, columns):
-    """Instructions for multiply-adds, needless ones included, over the part of the machine that works on them."""
+    """Cycles of the multiprocessors of an H200: for multiply-adds, needless ones included, and for adding up splits."""
     shape = SHAPES[variant]
     panels = panels_of(windows, transposed, shape.tile, shape.depth)
     strips = launch.divide_up(columns, shape.columns)
@@ -269,7 +274,9 @@ def work(windows, transposed, variant, columns):
     threads = len(panels.rows) * splits * strips * shape.threads
     busy = busy_of(windows, transposed, shape.tile, shape.depth, shape.strip)
     done = done_of(busy, len(panels.sources), shape.tile // shape.strip) * shape.depth * shape.strip
-    return done * strips * shape.columns * INSTRUCTIONS[variant] / min(1, threads / WANTED_THREADS)
+    multiply_adds = done * strips * shape.columns / min(1, threads / WANTED_THREADS)
+    cycles = multiply_adds * INSTRUCTIONS[variant] * STALLS / (MULTIPROCESSORS * LANES_OF_A_MULTIPROCESSOR)
+    return cycles + (SPLITS_CYCLES if splits > 1 else 0)
 
 
 def _contract(source, weight, bias, result, windows, relu, variant, transposed):

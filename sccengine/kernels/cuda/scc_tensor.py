@@ -1,14 +1,16 @@
-"""The contraction and its transpose on tensor cores: TF32 or bf16 operands, sums in float32.
+"""The contraction and its transpose on tensor cores: TF32 or bf16 operands, or pairs of TF32 that make up a float32.
 
     y[f,m] = bias[f] + sum over the rows d of a tile's panel of W(f,d) * x[panel[d],m]          (then ReLU, if asked)
 
 as in scc_tiles.py: filters sorted by start in tiles whose windows overlap, dx being the same kernel over tiles of
-channels. W comes packed (scc_pack.py). x (C, M), weight (O, K), y (O, M), float32 in memory.
+channels. W comes packed (scc_pack.py). x (C, M), weight (O, K), y (O, M), float32 in memory; sums in float32.
 
-A block makes a tile of rows x `columns` columns, its warps warp_rows x warp_columns each, in accumulators of 16 x 8.
-Slabs of W and of x pass through a ring of STAGES in shared memory, filled by asynchronous copies two slabs ahead, one
-barrier a slab. Rows of x are read 16 bytes at a time where M is a multiple of 4, else 4 bytes at a time into the same
-ring, so nothing after the loader knows the difference; past the ends of the panel and of M copies fill with zeros.
+A block makes a tile of rows x `columns` columns, its warps warp_rows x warp_columns each, in accumulators of 16 x 8,
+and then the next tile that no other block makes. Slabs of W and of x pass through a ring of STAGES in shared memory,
+filled by asynchronous copies two slabs ahead, one barrier a slab; the first slabs of a block's next tile are on their
+way while it multiplies and stores the last, so that reading, multiplying and storing overlap. Rows of x are read 16
+bytes at a time where M is a multiple of 4, else 4 bytes at a time into the same ring, so nothing after the loader knows
+the difference; past the ends of the panel and of M copies fill with zeros.
 
 x is the first operand of an mma, 16 columns m x 8 (TF32) or 16 (bf16) rows d, and W the second, d x 8 filters: so both
 come into registers in the order in which they lie, without a move. The mma's rows r and r + 8 are the neighbouring
@@ -17,17 +19,23 @@ multiple of 32 there are no bank conflicts.
 
 bf16 is rounded on the way from shared memory to the tensor cores, and x stays float32 in memory. Converted copies would
 move more through DRAM: 10 bytes an element of x and of dy in a training step (4 read, 2 written, 2 read by each of two
-passes) against 8 (4 read by each of two).
+passes) against 8 (4 read by each of two). TF32x3 (scc_tensor_split.py) takes three products for one.
 
 Floor: the larger of 4 (C + O) M bytes at 4.8 TB/s and 2 O K M operations at the unit's rate: on an H200 495 (TF32) and
-990 TFLOP/s (bf16), of which mma.sync, used here, is good for some 60 %. SCC layers with K = C / 2 meet the bytes first
-up to C = 512. Issued for each mma in the loop, itself included, counted in the machine code for 9.0 with M a multiple
-of 4: TF32 4.8 (64 x 128) and 4.0 (128 x 128), bf16 6.6 and 4.1, where an mma takes 6.5 cycles or more. Rounding to TF32
-is two of them for each number of x: its one instruction of PTX is two on 8.0 and 9.0.
+990 TFLOP/s (bf16), of which mma.sync, used here, is good for some 60 %. Measured there, in us, W packed before, beside
+a copy of x to y and the register tiles, which pack W for themselves (some 3 us), cg 2, co 0.5:
 
-Hopper's wgmma is not used, though Numba can compile for it (capability (9, 0, "a")): for TF32 only W could come from
-shared memory, x would pass through registers as here, and whether the compiler keeps 64 accumulators in place across
-inline assembly that works asynchronously is not to be decided without a GPU.
+    C     M       copy   TF32   TF32x3   register tiles
+    64    262144  34.2   43.7    50.0    65.1
+    128    65536  18.7   27.7    32.9    44.6
+    256    32768  18.7   31.7    48.8    65.1
+    512     8192   6.6   22.6    43.9    58.9
+    512     2048   3.0   12.2    16.9    27.3
+
+For TF32 at C = 64 it was 45.4 when every tile had a block of its own; five blocks a multiprocessor, a fourth stage and
+slabs of 32 rows are all slower. Tensor cores are busy for 16 to 28 % (TF32) and 34 to 45 % (TF32x3) of the time: warps
+wait for copies and for the mma before. Hopper's wgmma, for which Numba can compile (capability (9, 0, "a")), is not
+used: for TF32 only W could come from shared memory, and x would pass through registers as here.
 """
 
 from typing import NamedTuple
@@ -52,12 +60,14 @@ from sccengine.kernels.cuda.intrinsics import (
     pack_bf16,
     store,
     store2,
+    thread_again,
     to_tf32,
     wait_copies_1,
 )
 from sccengine.kernels.cuda.launch import device_cuda as cuda
-from sccengine.kernels.cuda.scc_pack import PIECE, pack, panels_of, slab_words
-from sccengine.kernels.cuda.scc_register_shape import WANTED_THREADS, rows_aligned
+from sccengine.kernels.cuda.scc_pack import BF16, PIECE, TF32, TF32X3, pack, panels_of, slab_words
+from sccengine.kernels.cuda.scc_register_shape import MULTIPROCESSORS, rows_aligned
+from sccengine.kernels.cuda.scc_tensor_split import add_product_tf32x3, split_tf32
 from sccengine.kernels.cuda.unroll import static, unrolled
 
 int32 = types.int32
@@ -78,47 +88,77 @@ class Shape(NamedTuple):
     warp_rows: int
     warp_columns: int
     depth: int
-    bf16: bool
+    operands: str  # TF32, BF16 or TF32X3 (scc_pack.py)
 
     @property
     def threads(self):
         return WARP * (self.tile // self.warp_rows) * (self.columns // self.warp_columns)
 
     @property
-    def shared(self):
-        """Bytes of the ring."""
-        return 4 * STAGES * (slab_words(self.tile, self.depth, self.bf16) + self.depth * (self.columns + PITCH))
+    def limits(self):
+        """Options of @cuda.jit: a block's threads, and how many blocks a multiprocessor must hold: 16 warps."""
+        is_limited = self.operands == TF32X3 and not launch.SIMULATED
+        return {"launch_bounds": (self.threads, 512 // self.threads)} if is_limited else {}
 
     @property
-    def cycles(self):
-        """Cycles of a multiprocessor for a slab: of its four tensor cores or of shared memory, 128 bytes each.
+    def blocks(self):
+        """How many blocks a launch has at most: of 16 warps for each multiprocessor, more only wait for each other."""
+        return 3 if launch.SIMULATED else MULTIPROCESSORS * 512 // self.threads
 
-        An mma of 16 x 8 x 8 (bf16: x 16) takes a tensor core some 6.5 cycles, an assumption from published rates.
-        """
-        weight_bytes = 2 if self.bf16 else 4
-        mma = self.tile * self.columns * self.depth / (2048 if self.bf16 else 1024)
-        warps = self.threads // WARP
-        read = warps * (self.warp_rows * weight_bytes + self.warp_columns * 4)
-        written = self.tile * weight_bytes + self.columns * 4
-        return max(mma * 6.5 / 4, (read + written) * self.depth / 128)
+    @property
+    def shared(self):
+        """Bytes of the ring."""
+        return 4 * STAGES * (slab_words(self.tile, self.depth, self.operands) + self.depth * (self.columns + PITCH))
 
 
-# By the name of the variant. 64 rows: as many filters share a window in small layers, and four blocks fit into a
-# multiprocessor. 128 rows: x and W are read half as often, and each mma needs a quarter less of shared memory.
+# By the name of the variant. The fewer rows, the fewer of the panel's weights are zeros, the smaller both sides, the
+# more blocks a small problem has; the larger, the less is read again.
 GPU_SHAPES = {
-    "tf32_64x128": Shape(64, 128, 64, 32, 16, False),
-    "tf32_128x128": Shape(128, 128, 64, 64, 16, False),
-    "bf16_64x128": Shape(64, 128, 64, 32, 16, True),
-    "bf16_128x128": Shape(128, 128, 64, 64, 32, True),
+    "tf32_64x64": Shape(64, 64, 32, 32, 16, TF32),
+    "tf32_64x128": Shape(64, 128, 64, 32, 16, TF32),
+    "bf16_64x64": Shape(64, 64, 32, 32, 16, BF16),
+    "bf16_64x128": Shape(64, 128, 64, 32, 16, BF16),
+    "tf32x3_32x128": Shape(32, 128, 32, 32, 16, TF32X3),
+    "tf32x3_64x64": Shape(64, 64, 32, 32, 16, TF32X3),
+    "tf32x3_64x128": Shape(64, 128, 64, 32, 16, TF32X3),
 }
 # The simulator's threads are Python threads: one or two warps there.
 SIMULATOR_SHAPES = {
-    "tf32_64x128": Shape(32, 16, 32, 16, 16, False),
-    "tf32_128x128": Shape(32, 32, 16, 32, 16, False),
-    "bf16_64x128": Shape(16, 32, 16, 32, 16, True),
-    "bf16_128x128": Shape(16, 32, 16, 16, 32, True),
+    "tf32_64x64": Shape(16, 32, 16, 16, 16, TF32),
+    "tf32_64x128": Shape(32, 32, 16, 32, 16, TF32),
+    "bf16_64x64": Shape(16, 32, 16, 32, 16, BF16),
+    "bf16_64x128": Shape(16, 32, 16, 16, 32, BF16),
+    "tf32x3_32x128": Shape(16, 32, 16, 16, 16, TF32X3),
+    "tf32x3_64x64": Shape(32, 16, 32, 16, 16, TF32X3),
+    "tf32x3_64x128": Shape(16, 32, 16, 32, 16, TF32X3),
 }
 SHAPES = SIMULATOR_SHAPES if launch.SIMULATED else GPU_SHAPES
+# Cycles of a multiprocessor for a block's slab on an H200: where it holds as many blocks as it can, and where it has
+# one, which waits for its copies. (bf16: assumed, from the ratio to TF32 over whole problems.)
+FULL = {
+    "tf32_64x64": 390,
+    "tf32_64x128": 590,
+    "bf16_64x64": 330,
+    "bf16_64x128": 500,
+    "tf32x3_32x128": 700,
+    "tf32x3_64x64": 680,
+    "tf32x3_64x128": 1230,
+}
+ALONE = {
+    "tf32_64x64": 880,
+    "tf32_64x128": 1250,
+    "bf16_64x64": 800,
+    "bf16_64x128": 1150,
+    "tf32x3_32x128": 1250,
+    "tf32x3_64x64": 1230,
+    "tf32x3_64x128": 2050,
+}
+
+
+def since(name):
+    """The least compute capability for a variant."""
+    # Machine code for 8.0 has one register too few for it.
+    return (9, 0) if name == "tf32x3_64x128" else (8, 0)
 
 
 def _multiplication(shape):
@@ -126,7 +166,7 @@ def _multiplication(shape):
     blocks = shape.warp_rows // 16
     strips = shape.warp_columns // 16
     pitch = shape.columns + PITCH
-    steps = shape.depth // (16 if shape.bf16 else 8)
+    steps = shape.depth // (16 if shape.operands == BF16 else 8)
 
     @numba_cuda.jit(device=True)
     @unrolled
@@ -177,7 +217,25 @@ def _multiplication(shape):
                         a[0], a[1], a[2], a[3], bits(w[2]), bits(w[3]), c[0], c[1], c[2], c[3]
                     )
 
-    return multiply_bf16 if shape.bf16 else multiply_tf32
+    @numba_cuda.jit(device=True)
+    @unrolled
+    def multiply_tf32x3(ring, x_at, w_at, total):
+        x = cuda.local.array((strips, 4), np.uint32)
+        rest = cuda.local.array((strips, 4), np.uint32)
+        for step in static(steps):
+            for s in range(strips):
+                for half in range(2):
+                    pair = load2(ring, x_at + (8 * step + 4 * half) * pitch + 16 * s)
+                    x[s, 2 * half], rest[s, 2 * half] = split_tf32(pair[0])
+                    x[s, 2 * half + 1], rest[s, 2 * half + 1] = split_tf32(pair[1])
+            for i in range(blocks):
+                w = load4(ring, w_at + (i * steps + step) * 2 * PIECE)
+                v = load4(ring, w_at + ((i * steps + step) * 2 + 1) * PIECE)
+                for s in range(strips):
+                    add_product_tf32x3(x[s], rest[s], bits(w[0]), bits(w[1]), bits(v[0]), bits(v[1]), total[i, 0, s])
+                    add_product_tf32x3(x[s], rest[s], bits(w[2]), bits(w[3]), bits(v[2]), bits(v[3]), total[i, 1, s])
+
+    return {TF32: multiply_tf32, BF16: multiply_bf16, TF32X3: multiply_tf32x3}[shape.operands]
 
 
 @numba_cuda.jit(device=True)
@@ -190,13 +248,13 @@ def finish(value, offset, relu):
 
 def contraction(name, shape):
     """The kernel of one Shape."""
-    tile, columns, warp_rows, warp_columns, depth, bf16 = shape
+    tile, columns, warp_rows, warp_columns, depth, operands = shape
     threads = shape.threads
     row_warps = tile // warp_rows
     blocks = warp_rows // 16
     strips = warp_columns // 16
     pitch = columns + PITCH
-    words = slab_words(tile, depth, bf16)
+    words = slab_words(tile, depth, operands)
     stage_words = words + depth * pitch
     # A thread copies 16 bytes at a time: of W as they lie, of x in rows `row_step` apart.
     weight_copies = words // 4 // threads
@@ -204,6 +262,52 @@ def contraction(name, shape):
     row_step = threads // row_copies
     value_copies = depth // row_step
     multiply = _multiplication(shape)
+
+    @numba_cuda.jit(device=True)
+    @unrolled
+    def copy_values(ring, to, source, read, m0, copy_column, M, aligned):
+        """Copies this thread's part of the rows `read` of a slab of x (-1: zeros), from column m0 on, to ring[to:]."""
+        if aligned:
+            m = int32(m0 + 4 * copy_column)
+            is_inside = m < M
+            for v in range(value_copies):
+                at = int32(max(read[v], int32(0)) * M + (m if is_inside else 0))
+                count = int32(16 if read[v] >= 0 and is_inside else 0)
+                copy_async16(ring, int32(to + 4 * copy_column) + v * row_step * pitch, source, at, count)
+        else:
+            for v in range(value_copies):
+                for u in range(4):
+                    m = int32(m0 + copy_column + u * row_copies)
+                    is_read = read[v] >= 0 and m < M
+                    at = int32(read[v] * M + m if is_read else 0)
+                    place = v * row_step * pitch + u * row_copies
+                    copy_async4(ring, int32(to + copy_column) + place, source, at, int32(4 if is_read else 0))
+
+    @numba_cuda.jit(device=True)
+    @unrolled
+    def store_tile(total, rows, row_at, bias, result, first, M, has_bias, relu, aligned):
+        """Stores this lane's sums, of rows[row_at], ... and columns from `first` on, and sets them to zero."""
+        for i in static(blocks):
+            for pair in range(2):
+                for side in range(2):
+                    row = load(rows, row_at + (16 * i + 8 * pair + side))
+                    if row >= 0:
+                        offset = load(bias, row) if has_bias else float32(0)
+                        for s in range(strips):
+                            m = int32(first + 16 * s)
+                            left = finish(total[i, pair, s, side], offset, relu)
+                            right = finish(total[i, pair, s, 2 + side], offset, relu)
+                            if aligned:
+                                if m < M:
+                                    store2(result, int32(row * M + m), left, right)
+                            else:
+                                if m < M:
+                                    store(result, int32(row * M + m), left)
+                                if m < M - 1:
+                                    store(result, int32(row * M + m) + 1, right)
+                    for s in range(strips):
+                        total[i, pair, s, side] = 0
+                        total[i, pair, s, 2 + side] = 0
 
     @unrolled
     def contract(
@@ -218,6 +322,7 @@ def contraction(name, shape):
         relu,
         aligned,  # whether rows of source and result begin at multiples of 16 bytes
         tiles,
+        items,  # tiles of all columns; a block makes every gridDim.x-th
         M,
     ):
         ring = cuda.shared.array(0, float32, ALIGNMENT)
@@ -228,10 +333,6 @@ def contraction(name, shape):
                     for part in range(4):
                         total[i, pair, s, part] = 0
 
-        # Blocks that read the same columns are neighbours, so that only the first of them asks DRAM for x.
-        block_column = quotient(cuda.blockIdx.x, tiles)
-        t = int32(cuda.blockIdx.x - block_column * tiles)
-        m0 = int32(block_column * columns)
         thread = int32(cuda.threadIdx.x)
         lane = int32(thread & 31)
         r = int32(lane >> 2)
@@ -240,79 +341,81 @@ def contraction(name, shape):
         warp_column = quotient(warp, row_warps)
         warp_row = int32((warp - warp_column * row_warps) * warp_rows)
         warp_column = int32(warp_column * warp_columns)
-
-        slab = load(begin, t)
-        slabs = int32(load(begin, t + 1) - slab)
-        copy_row = quotient(thread, row_copies)
-        copy_column = int32(thread - copy_row * row_copies)
-        is_inside = int32(m0 + 4 * copy_column) < M
-        copy_from = int32(m0 + 4 * copy_column if is_inside else 0)
-        x_to = int32(words + copy_row * pitch)
         w_at = int32(warp_row * (words // tile) + 4 * lane)
         x_at = int32(words + q * pitch + warp_column + 2 * r)
         read = cuda.local.array(value_copies, int32)
 
-        filled = int32(0)
-        used = int32(0)
+        # The item that is being multiplied, and how many of its slabs are left. Items of the same columns are
+        # neighbours, so that only the first of their blocks asks DRAM for x.
+        item = int32(cuda.blockIdx.x)
+        block_column = quotient(item, tiles)
+        t = int32(item - block_column * tiles)
+        left = int32(load(begin, t + 1) - load(begin, t))
+        # The item that is being copied, its next slab and the end of its slabs.
+        coming = item
+        slab = load(begin, t)
+        end = int32(slab + left)
+        m0 = int32(block_column * columns)
+
+        stage = int32(0)
         now = int32(-AHEAD)
-        while now < slabs:
-            ahead = int32(now + AHEAD)
-            if ahead < slabs:
+        while item < items:
+            fetch = coming < items
+            thread = thread_again()
+            copy_row = quotient(thread, row_copies)
+            copy_column = int32(thread - copy_row * row_copies)
+            if fetch:
                 # The rows to be copied are looked up before the wait, and have come after it.
-                at = int32((slab + ahead) * depth + copy_row)
+                at = int32(slab * depth + copy_row)
                 for v in range(value_copies):
                     read[v] = load(sources, at + v * row_step)
             if now >= 0:
                 wait_copies_1()
                 cuda.syncthreads()
-            if ahead < slabs:
-                to = int32(filled + 4 * thread)
-                at = int32((slab + ahead) * words + 4 * thread)
+            if fetch:
+                to = int32(stage + 4 * thread)
+                at = int32(slab * words + 4 * thread)
                 for v in range(weight_copies):
                     copy_async16(ring, to + v * 4 * threads, packed, at + v * 4 * threads, 16)
-                to = int32(filled + x_to)
-                if aligned:
-                    for v in range(value_copies):
-                        at = int32(max(read[v], int32(0)) * M + copy_from)
-                        count = int32(16 if read[v] >= 0 and is_inside else 0)
-                        copy_async16(ring, int32(to + 4 * copy_column) + v * row_step * pitch, source, at, count)
-                else:
-                    for v in range(value_copies):
-                        for u in range(4):
-                            m = int32(m0 + copy_column + u * row_copies)
-                            is_read = read[v] >= 0 and m < M
-                            at = int32(read[v] * M + m if is_read else 0)
-                            count = int32(4 if is_read else 0)
-                            place = v * row_step * pitch + u * row_copies
-                            copy_async4(ring, int32(to + copy_column) + place, source, at, count)
-                filled = int32(filled + stage_words if filled < AHEAD * stage_words else 0)
+                to = int32(stage + words + copy_row * pitch)
+                copy_values(ring, to, source, read, m0, copy_column, M, aligned)
+                slab = int32(slab + 1)
+                if slab == end:
+                    coming = int32(coming + cuda.gridDim.x)
+                    block_column = quotient(coming, tiles)
+                    t = int32(coming - block_column * tiles)
+                    m0 = int32(block_column * columns)
+                    slab = load(begin, t)
+                    end = load(begin, t + 1)
             commit_copies()
+            # The stage after the one that was filled is the one that was filled AHEAD slabs ago.
+            stage = int32(stage + stage_words if stage < AHEAD * stage_words else 0)
             if now >= 0:
-                multiply(ring, int32(used + x_at), int32(used + w_at), total)
-                used = int32(used + stage_words if used < AHEAD * stage_words else 0)
+                multiply(ring, int32(stage + x_at), int32(stage + w_at), total)
+                left = int32(left - 1)
+                if left == 0:
+                    here = quotient(item, tiles)
+                    done = int32(item - here * tiles)
+                    store_tile(
+                        total,
+                        rows,
+                        int32(done * tile + warp_row + 2 * q),
+                        bias,
+                        result,
+                        int32(here * columns + warp_column + 2 * r),
+                        M,
+                        has_bias,
+                        relu,
+                        aligned,
+                    )
+                    item = int32(item + cuda.gridDim.x)
+                    if item < items:
+                        done = int32(item - quotient(item, tiles) * tiles)
+                        left = int32(load(begin, done + 1) - load(begin, done))
             now = int32(now + 1)
 
-        for i in static(blocks):
-            for pair in range(2):
-                for side in range(2):
-                    row = load(rows, int32(t * tile + warp_row + 2 * q) + 16 * i + 8 * pair + side)
-                    if row >= 0:
-                        offset = load(bias, row) if has_bias else float32(0)
-                        for s in range(strips):
-                            m = int32(m0 + warp_column + 2 * r + 16 * s)
-                            left = finish(total[i, pair, s, side], offset, relu)
-                            right = finish(total[i, pair, s, 2 + side], offset, relu)
-                            if aligned:
-                                if m < M:
-                                    store2(result, int32(row * M + m), left, right)
-                            else:
-                                if m < M:
-                                    store(result, int32(row * M + m), left)
-                                if m < M - 1:
-                                    store(result, int32(row * M + m) + 1, right)
-
     contract.__name__ = contract.__qualname__ = f"contract_{name}"
-    return numba_cuda.jit(contract)
+    return numba_cuda.jit(contract, **shape.limits)
 
 
 CONTRACT = {name: contraction(name, shape) for name, shape in SHAPES.items()}
@@ -329,12 +432,13 @@ def backward_input(dy, weight, dx, windows, variant):
 
 
 def work(windows, transposed, variant, columns):
-    """Cycles for all slabs, over the part of the machine that works on them."""
+    """Cycles of the multiprocessors of an H200 for all slabs."""
     shape = SHAPES[variant]
     panels = panels_of(windows, transposed, shape.tile, shape.depth)
     strips = launch.divide_up(columns, shape.columns)
-    threads = len(panels.rows) * strips * shape.threads
-    return len(panels.sources) * strips * shape.cycles / min(1, threads / WANTED_THREADS)
+    rounds = launch.divide_up(len(panels.rows) * strips, shape.blocks)
+    longest = int(np.diff(panels.begin).max())
+    return max(len(panels.sources) * strips / MULTIPROCESSORS * FULL[variant], rounds * longest * ALONE[variant])
 
 
 def _contract(source, weight, bias, result, windows, relu, variant, transposed):
@@ -342,12 +446,13 @@ def _contract(source, weight, bias, result, windows, relu, variant, transposed):
     columns = result.shape[1]
     panels = panels_of(windows, transposed, shape.tile, shape.depth)
     tiles = len(panels.rows)
+    items = tiles * launch.divide_up(columns, shape.columns)
     launch.blocks(
         CONTRACT[variant],
-        tiles * launch.divide_up(columns, shape.columns),
+        min(items, shape.blocks),
         shape.threads,
         source,
-        pack(weight, windows, transposed, shape.tile, shape.depth, shape.bf16),
+        pack(weight, windows, transposed, shape.tile, shape.depth, shape.operands),
         bias,
         *[launch.table(each, source) for each in (panels.rows, panels.begin, panels.sources)],
         result,
@@ -355,6 +460,7 @@ def _contract(source, weight, bias, result, windows, relu, variant, transposed):
         relu,
         rows_aligned(source, result),
         tiles,
+        items,
         columns,
         shared=shape.shared,
     )
@@ -362,12 +468,12 @@ def _contract(source, weight, bias, result, windows, relu, variant, transposed):
 
 COMPILE = [
     launch.Build(
-        CONTRACT[name],
-        "FFFIIIFiiiii",
+        kernel,
+        "FFFIIIFiiiiii",
         dtypes=("float32",),
-        since=(8, 0),
+        since=since(name),
         instructions=("HMMA", "LDGSTS.E.BYPASS.128", "LDS.128", "LDS.64", "STG.E.64"),
-        registers=128 if shape.tile == 64 else 200,
+        registers=128,
     )
-    for name, shape in SHAPES.items()
+    for name, kernel in CONTRACT.items()
 ]

@@ -1,4 +1,4 @@
-"""The weight gradient on tensor cores: TF32 or bf16 operands, sums in float32, in a fixed order.
+"""The weight gradient on tensor cores: operands as in scc_tensor.py, sums in float32, in a fixed order.
 
     dweight[f,tap] = sum_m dy[f,m] * x[c,m],  c = (start[f] + tap) mod C
 
@@ -14,9 +14,14 @@ the order in which PTX numbers the columns, but the same for both operands, whic
 Slabs of `depth` columns pass through a ring as in scc_tensor.py, whose loader rules hold: 16-byte copies where M is a
 multiple of 4, else 4-byte copies. With rows of depth + 4 words, ldmatrix meets no bank conflict.
 
-Floor: 4 (C + O) M bytes and 2 O K M operations, as for the forward pass. A tile of 128 x 128 asks the second-level
-cache for 1 KB a column, which is what bounds it beyond C = 512. Issued for each mma in the loop, itself included,
-counted in the machine code for 9.0 with M a multiple of 4: TF32 6.5 (64 x 128) and 4.7 (128 x 128), bf16 7.5 and 5.5.
+Floor: 4 (C + O) M bytes and 2 O K M operations, as for the forward pass. Measured on an H200, in us, the sums of spans
+included, cg 2, co 0.5 (TF32x3 with 128 registers a thread; it has 90 now):
+
+    C     M       TF32   TF32x3   register tiles
+    64    262144  47.6    59.7    79.7
+    128    65536  34.9    58.2    68.0
+    256    32768  40.6    61.5    84.8
+    512     2048  24.4    30.6    35.7
 """
 
 from functools import cache
@@ -40,12 +45,15 @@ from sccengine.kernels.cuda.intrinsics import (
     mma_tf32,
     pack_bf16,
     store,
+    thread_again,
     to_tf32,
     wait_copies_1,
 )
 from sccengine.kernels.cuda.launch import device_cuda as cuda
+from sccengine.kernels.cuda.scc_pack import BF16, TF32, TF32X3
 from sccengine.kernels.cuda.scc_register_shape import WANTED_THREADS, rows_aligned
 from sccengine.kernels.cuda.scc_register_sums import add_spans
+from sccengine.kernels.cuda.scc_tensor_split import add_product_tf32x3, split_tf32
 from sccengine.kernels.cuda.scc_window import tap_of
 from sccengine.kernels.cuda.unroll import static, unrolled
 
@@ -69,7 +77,7 @@ class Shape(NamedTuple):
     warp_rows: int
     warp_columns: int
     depth: int
-    bf16: bool
+    operands: str  # TF32, BF16 or TF32X3 (scc_pack.py)
 
     @property
     def threads(self):
@@ -83,23 +91,29 @@ class Shape(NamedTuple):
     @property
     def cycles(self):
         """Cycles of a multiprocessor for a column, as in scc_tensor.py."""
-        mma = self.tile * self.width / (2048 if self.bf16 else 1024)
+        mma = self.tile * self.width / {BF16: 2048, TF32: 1024, TF32X3: 1024 / 3}[self.operands]
         read = self.threads // WARP * (self.warp_rows + self.warp_columns)
         return max(mma * 6.5 / 4, (read + self.tile + self.width) * 4 / 128)
 
 
-# By the name of the variant, as in scc_tensor.py.
+# By the name of the variant, as in scc_tensor.py, whose three shapes for TF32x3 share one here.
 GPU_SHAPES = {
-    "tf32_64x128": Shape(64, 128, 64, 32, 32, False),
-    "tf32_128x128": Shape(128, 128, 64, 64, 32, False),
-    "bf16_64x128": Shape(64, 128, 64, 32, 32, True),
-    "bf16_128x128": Shape(128, 128, 64, 64, 32, True),
+    "tf32_64x64": Shape(64, 64, 32, 32, 32, TF32),
+    "tf32_64x128": Shape(64, 128, 64, 32, 32, TF32),
+    "bf16_64x64": Shape(64, 64, 32, 32, 32, BF16),
+    "bf16_64x128": Shape(64, 128, 64, 32, 32, BF16),
+    "tf32x3_32x128": Shape(64, 64, 32, 32, 32, TF32X3),
+    "tf32x3_64x64": Shape(64, 64, 32, 32, 32, TF32X3),
+    "tf32x3_64x128": Shape(64, 64, 32, 32, 32, TF32X3),
 }
 SIMULATOR_SHAPES = {
-    "tf32_64x128": Shape(16, 32, 16, 16, 16, False),
-    "tf32_128x128": Shape(32, 32, 16, 32, 16, False),
-    "bf16_64x128": Shape(32, 16, 32, 16, 16, True),
-    "bf16_128x128": Shape(16, 32, 16, 32, 32, True),
+    "tf32_64x64": Shape(16, 32, 16, 16, 16, TF32),
+    "tf32_64x128": Shape(32, 32, 16, 32, 16, TF32),
+    "bf16_64x64": Shape(32, 16, 32, 16, 16, BF16),
+    "bf16_64x128": Shape(16, 32, 16, 32, 32, BF16),
+    "tf32x3_32x128": Shape(16, 32, 16, 16, 16, TF32X3),
+    "tf32x3_64x64": Shape(16, 32, 16, 16, 16, TF32X3),
+    "tf32x3_64x128": Shape(16, 32, 16, 16, 16, TF32X3),
 }
 SHAPES = SIMULATOR_SHAPES if launch.SIMULATED else GPU_SHAPES
 
@@ -109,7 +123,7 @@ def _multiplication(shape):
     blocks = shape.warp_rows // 16
     pairs = shape.warp_columns // 16
     pitch = shape.depth + PITCH
-    steps = shape.depth // (16 if shape.bf16 else 8)
+    steps = shape.depth // (16 if shape.operands == BF16 else 8)
 
     @numba_cuda.jit(device=True)
     @unrolled
@@ -159,7 +173,30 @@ def _multiplication(shape):
                             a0, a1, a2, a3, b[j, 2 * side], b[j, 2 * side + 1], c[0], c[1], c[2], c[3]
                         )
 
-    return multiply_bf16 if shape.bf16 else multiply_tf32
+    @numba_cuda.jit(device=True)
+    @unrolled
+    def multiply_tf32x3(ring, a_at, b_at, total):
+        a = cuda.local.array(4, np.uint32)
+        a_rest = cuda.local.array(4, np.uint32)
+        b = cuda.local.array((pairs, 4), np.uint32)
+        b_rest = cuda.local.array((pairs, 4), np.uint32)
+        for step in static(steps):
+            for j in range(pairs):
+                z = ldmatrix_x4(ring, b_at + j * 16 * pitch + 8 * step)
+                for e in static(4):
+                    b[j, e], b_rest[j, e] = split_tf32(from_bits(z[e]))
+            for i in range(blocks):
+                z = ldmatrix_x4(ring, a_at + i * 16 * pitch + 8 * step)
+                for e in static(4):
+                    a[e], a_rest[e] = split_tf32(from_bits(z[e]))
+                for j in range(pairs):
+                    for side in range(2):
+                        e = 2 * side
+                        add_product_tf32x3(
+                            a, a_rest, b[j, e], b[j, e + 1], b_rest[j, e], b_rest[j, e + 1], total[i, j, side]
+                        )
+
+    return {TF32: multiply_tf32, BF16: multiply_bf16, TF32X3: multiply_tf32x3}[shape.operands]
 
 
 @numba_cuda.jit(device=True)
@@ -168,9 +205,9 @@ def pack_words(low, high):
     return pack_bf16(from_bits(low), from_bits(high))
 
 
-def band_kernel(name, shape):
+def band_kernel(shape):
     """The kernel of one Shape."""
-    tile, width, warp_rows, warp_columns, depth, _ = shape
+    tile, width, warp_rows, warp_columns, depth, operands = shape
     row_warps = tile // warp_rows
     blocks = warp_rows // 16
     pairs = warp_columns // 16
@@ -261,23 +298,25 @@ def band_kernel(name, shape):
 
         m = int32(cuda.blockIdx.z * span)
         slabs = quotient(min(int32(M - m), span) + depth - 1, depth)
-        filled = int32(0)
-        used = int32(0)
+        stage = int32(0)
         now = int32(-AHEAD)
         while now < slabs:
             if now >= 0:
                 wait_copies_1()
                 cuda.syncthreads()
+            thread = thread_again()
+            copy_row = quotient(thread, row_copies)
+            piece = int32(thread - copy_row * row_copies)
             if int32(now + AHEAD) < slabs:
-                to = int32(filled + copy_row * pitch)
+                to = int32(stage + copy_row * pitch)
                 copy(ring, to, dy, left, m, piece, M, aligned)
                 copy(ring, int32(to + tile * pitch), x, right, m, piece, M, aligned)
                 m = int32(m + depth)
-                filled = int32(filled + stage_words if filled < AHEAD * stage_words else 0)
             commit_copies()
+            # The stage after the one that was filled is the one that was filled AHEAD slabs ago.
+            stage = int32(stage + stage_words if stage < AHEAD * stage_words else 0)
             if now >= 0:
-                multiply(ring, int32(used + a_at), int32(used + b_at), total)
-                used = int32(used + stage_words if used < AHEAD * stage_words else 0)
+                multiply(ring, int32(stage + a_at), int32(stage + b_at), total)
             now = int32(now + 1)
 
         r = int32(lane >> 2)
@@ -297,11 +336,11 @@ def band_kernel(name, shape):
                                     if tap < K:
                                         store(sums, int32(at + tap), total[i, j, side, 2 * half + odd])
 
-    band.__name__ = band.__qualname__ = f"band_{name}"
+    band.__name__ = band.__qualname__ = f"band_{operands}_{tile}x{width}"
     return numba_cuda.jit(band)
 
 
-BAND = {name: band_kernel(name, shape) for name, shape in SHAPES.items()}
+BAND = {shape: band_kernel(shape) for shape in dict.fromkeys(SHAPES.values())}
 
 
 @cache
@@ -333,7 +372,7 @@ def backward_weight(dy, x, dweight, windows, variant):
     sums = dweight if spans == 1 else np.empty_like(dweight, shape=(spans, *dweight.shape))
     tables = windows.starts, tiles.rows, tiles.panel, tiles.first, tiles.length
     launch.blocks(
-        BAND[variant],
+        BAND[shape],
         (launch.divide_up(int(tiles.length.max()), shape.width), tiles.count, spans),
         shape.threads,
         dy,
@@ -354,12 +393,12 @@ def backward_weight(dy, x, dweight, windows, variant):
 
 COMPILE = [
     launch.Build(
-        BAND[name],
+        kernel,
         "FFIIIIIFiiiiii",
         dtypes=("float32",),
         since=(8, 0),
         instructions=("HMMA", "LDSM", "LDGSTS.E.BYPASS.128"),
-        registers=128 if shape.tile == 64 else 230,
+        registers=128,
     )
-    for name, shape in SHAPES.items()
+    for kernel in BAND.values()
 ]

@@ -19,6 +19,8 @@ from numba.core import types
 from numba.cuda.simulator.kernelapi import FakeCUDAShared
 from numba.np.numpy_support import as_dtype
 
+from sccengine.kernels.cuda.launch import device_cuda
+
 __all__ = [
     "atomic_add",
     "bits",
@@ -40,6 +42,7 @@ __all__ = [
     "store2",
     "store4",
     "tensor_at",
+    "thread_again",
     "to_bf16",
     "to_tf32",
     "wait_copies_0",
@@ -317,6 +320,10 @@ def mma_tf32(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
 @warp_wide
 def mma_bf16(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
     return _meet((a0, a1, a2, a3, b0, b1, c0, c1, c2, c3), _mma_bf16)
+
+
+def thread_again():
+    return np.int32(device_cuda.threadIdx.x)
 
 
 def bits(x):
