@@ -36,10 +36,11 @@ int32 = types.int32
 
 # Words of a piece.
 PIECE = 128
-# What tensor cores multiply, and how many bits of a word of W each number takes: TF32x3 has two words for it.
+# What the operands are made into, and how many words two numbers of W take then.
 TF32, BF16, TF32X3 = "tf32", "bf16", "tf32x3"
-TINY = np.float32(2.0**-30)
 _WORDS_OF_TWO = {TF32: 2, BF16: 1, TF32X3: 4}
+# What stands for the rest of a number that has none, as a share of the number: too small to count.
+TINY = np.float32(2.0**-30)
 
 
 class Panels(NamedTuple):
@@ -120,7 +121,7 @@ def pack_v1(
         else:
             bits, rest = split_tf32(value)
             if (word >> 7) - piece * pieces != 0:
-                # Where there is no rest, an infinite x times zero would be NaN: something too small to count instead.
+                # An infinite x times a rest of zero would be NaN.
                 bits = rest if rest & KEPT != 0 else to_tf32(value * TINY)
         store(packed, int32(slab * words + word), from_bits(bits))
 

@@ -153,6 +153,8 @@ ALONE = {
     "tf32x3_64x64": 1230,
     "tf32x3_64x128": 2050,
 }
+# Words of weights that all of it packs in a cycle, beyond what a launch takes.
+PACKED = 95
 
 
 def since(name):
@@ -432,13 +434,14 @@ def backward_input(dy, weight, dx, windows, variant):
 
 
 def work(windows, transposed, variant, columns):
-    """Cycles of the multiprocessors of an H200 for all slabs."""
+    """Cycles of the multiprocessors of an H200 for packing the weights and for all slabs."""
     shape = SHAPES[variant]
     panels = panels_of(windows, transposed, shape.tile, shape.depth)
     strips = launch.divide_up(columns, shape.columns)
     rounds = launch.divide_up(len(panels.rows) * strips, shape.blocks)
-    longest = int(np.diff(panels.begin).max())
-    return max(len(panels.sources) * strips / MULTIPROCESSORS * FULL[variant], rounds * longest * ALONE[variant])
+    slabs, longest = len(panels.sources), int(np.diff(panels.begin).max())
+    packing = slabs * slab_words(shape.tile, shape.depth, shape.operands) / PACKED
+    return packing + max(slabs * strips / MULTIPROCESSORS * FULL[variant], rounds * longest * ALONE[variant])
 
 
 def _contract(source, weight, bias, result, windows, relu, variant, transposed):
