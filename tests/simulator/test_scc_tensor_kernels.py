@@ -24,7 +24,7 @@ SHARES = {"bf16": 2.0**-7, "tf32": 2.0**-10, "tf32x3": 1.5 * 2.0**-20}
 PROBLEMS = [
     (70, 37, 1, 0.5, 20, False),
     (40, 33, 8, 0.25, 37, True),
-    (48, 20, 2, 0.5, 130, False),
+    (48, 20, 2, 0.5, 70, False),
     (64, 9, 4, 0.6, 41, True),
     (7, 40, 1, 0.9, 1, False),
     (70, 3, 7, 0.9, 40, False),
@@ -82,18 +82,29 @@ def test_every_result_is_within_the_rounding_of_its_operands(variant, problem):
 
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("variant", scc_tensor.SHAPES)
-def test_values_and_equal_bits_of_two_runs(variant, problem):
+def test_values(variant, problem):
     *settings, columns, relu = problem
     windows = ChannelWindows.sliding(*settings)
     inputs = operands(windows, columns)
-    got, again = (run(windows, variant, *inputs, relu) for _ in range(2))
-    for name, first, second, want in zip(("y", "dx", "dweight"), got, again, expected(windows, *inputs, relu)):
-        assert_close(name, first, want, ROUNDING[variant])
+    for name, got, want in zip(
+        ("y", "dx", "dweight"), run(windows, variant, *inputs, relu), expected(windows, *inputs, relu)
+    ):
+        assert_close(name, got, want, ROUNDING[variant])
+
+
+@pytest.mark.parametrize("variant", scc_tensor.SHAPES)
+def test_two_runs_have_the_same_bits(variant):
+    windows = ChannelWindows.sliding(24, 20, 2, 0.5)
+    inputs = operands(windows, 40)
+    for first, second in zip(run(windows, variant, *inputs), run(windows, variant, *inputs)):
         np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number, variant", list(enumerate(scc_tensor.GPU_SHAPES)))
+# tf32x3_64x64 has the tiles of tf32_64x64 and the products of the other two.
+@pytest.mark.parametrize(
+    "number, variant", list(enumerate(name for name in scc_tensor.GPU_SHAPES if name != "tf32x3_64x64"))
+)
 def test_the_tiles_of_a_gpu(number, variant, monkeypatch):
     # Rows are copied by 16 bytes or by 4, whatever the tile.
     columns = 132 - number % 2
