@@ -5,7 +5,9 @@ import pytest
 
 import sccengine as scc
 import sccengine.functional as F
+from sccengine import tuning
 from sccengine.autograd import Tensor
+from sccengine.kernels.cuda import scc as scc_kernels
 from tests.captured_steps import Run, batch
 from tests.test_capture import *  # noqa: F403
 
@@ -14,6 +16,20 @@ HOST = {
     "upload": (lambda y: Tensor(np.ones((1, 1)), device="simulator"), r"copies an array .* from cpu to simulator"),
     "CPU work": (lambda y: F.relu(Tensor(np.ones((1, 1), np.float32))), "computes with an array .* on the CPU"),
 }
+
+
+@pytest.fixture(autouse=True)
+def float32_products(monkeypatch):
+    """No three products on the twins of tensor cores for one, which take minutes: what is captured is the same."""
+
+    def choose_anew():
+        scc_kernels._least_work.cache_clear()
+        tuning.set_mode(tuning.get_mode())
+
+    monkeypatch.setattr(scc_kernels, "FAST_TF32", ())
+    choose_anew()
+    yield
+    choose_anew()
 
 
 @pytest.mark.parametrize("name", HOST)
