@@ -176,15 +176,15 @@ def operator_candidates(name, call, axes, device):
 
 def read(outputs):
     """Arrays of what run() returned, NumPy's or CuPy's."""
-    return {name: _array(value.detach()) for name, value in outputs.items()}
+    return {name: _array(value) for name, value in outputs.items()}
 
 
 def _array(value):
     if not value.is_cuda:
-        return value.numpy()
+        return numpy(value)
     import cupy
 
-    return cupy.from_dlpack(value)
+    return cupy.from_dlpack(value.detach())
 
 
 # The small network: sccengine.models.DSCNet with the same state-dict keys
