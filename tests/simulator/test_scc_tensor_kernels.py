@@ -122,6 +122,20 @@ def test_the_tiles_of_a_gpu(number, variant, monkeypatch):
 
 
 @pytest.mark.parametrize("variant", scc_tensor.SHAPES)
+def test_weights_that_stay_and_weights_that_come_anew_give_the_same_bits(variant, monkeypatch):
+    # More slabs than the ring has, and more spans than blocks.
+    shape = scc_tensor.SHAPES[variant]
+    windows = ChannelWindows.sliding(scc_tensor.STAGES * shape.depth + 1, 9, 1, 0.5)
+    x, weight, bias, dy = operands(windows, shape.blocks * shape.columns + 1)
+    results = []
+    for room in (1 << 30, 0):
+        monkeypatch.setattr(launch, "shared_memory", lambda like, room=room: room)
+        results.append(np.full_like(dy, np.nan))
+        scc_tensor.forward(x, weight, bias, results[-1], windows, False, variant)
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("variant", scc_tensor.SHAPES)
 def test_rows_that_do_not_begin_at_16_bytes(variant):
     windows = ChannelWindows.sliding(8, 6, 2, 0.5)
     x, weight, bias, dy = operands(windows, 12)

@@ -44,6 +44,7 @@ from __future__ import annotations
 
 import weakref
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -160,6 +161,18 @@ def capability(like):
         return (9, 0)
     digits = like.device.compute_capability
     return int(digits[:-1]), int(digits[-1])
+
+
+def shared_memory(like):
+    """The bytes of shared memory of a multiprocessor of the device of `like`."""
+    return 228 << 10 if isinstance(like, np.ndarray) else _shared_memory(like.data.device_id)
+
+
+@lru_cache
+def _shared_memory(device):
+    import cupy
+
+    return cupy.cuda.Device(device).attributes["MaxSharedMemoryPerMultiprocessor"]
 
 
 def table(host, like):

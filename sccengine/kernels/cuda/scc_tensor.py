@@ -5,17 +5,19 @@
 as in scc_tiles.py: filters sorted by start in tiles whose windows overlap, dx being the same kernel over tiles of
 channels. W comes packed (scc_pack.py). x (C, M), weight (O, K), y (O, M), float32 in memory; sums in float32.
 
-A block makes a tile of rows x `columns` columns, its warps warp_rows x warp_columns each, in accumulators of 16 x 8,
-and then the next tile that no other block makes. Slabs of W and of x pass through a ring of STAGES in shared memory,
-filled by asynchronous copies two slabs ahead, one barrier a slab; the first slabs of a block's next tile are on their
-way while it multiplies and stores the last, so that reading, multiplying and storing overlap. Rows of x are read 16
-bytes at a time where M is a multiple of 4, else 4 bytes at a time into the same ring, so nothing after the loader knows
-the difference; past the ends of the panel and of M copies fill with zeros.
+A block makes a tile of rows in one span of `columns` columns after another, its warps warp_rows x 32 columns each, in
+accumulators of 16 x 8. Slabs of x pass through a ring of STAGES in shared memory, filled by asynchronous copies two
+slabs ahead, one barrier a slab; the first slabs of a block's next span are on their way while it multiplies and stores
+the last, so that reading, multiplying and storing overlap. W stays in shared memory from the first span on where there
+is room for all of the tile's panel and as many blocks as otherwise, else its slabs pass through the ring with those of
+x. Rows of x are read 16 bytes at a time where M is a multiple of 4, else 4 bytes at a time into the same ring, so
+nothing after the loader knows the difference; past the ends of the panel and of M copies fill with zeros.
 
 x is the first operand of an mma, 16 columns m x 8 (TF32) or 16 (bf16) rows d, and W the second, d x 8 filters: so both
-come into registers in the order in which they lie, without a move. The mma's rows r and r + 8 are the neighbouring
-columns 2 r and 2 r + 1 of x, so a lane loads its x and stores its y 8 bytes at a time; with a pitch of 8 more than a
-multiple of 32 there are no bank conflicts.
+come into registers in the order in which they lie, without a move. Which column of x a row of the mma is may be chosen:
+rows r and r + 8 of a warp's two mma are the neighbouring columns 4 r to 4 r + 3, so a lane loads its x and stores its y
+16 bytes at a time. In the ring, bits 3 and 4 of a column are turned over by the row's number modulo 4, and so a load
+meets no bank conflict.
 
 bf16 is rounded on the way from shared memory to the tensor cores, and x stays float32 in memory. Converted copies would
 move more through DRAM: 10 bytes an element of x and of dy in a training step (4 read, 2 written, 2 read by each of two
@@ -23,7 +25,8 @@ passes) against 8 (4 read by each of two). TF32x3 (scc_tensor_split.py) takes th
 
 Floor: the larger of 4 (C + O) M bytes at 4.8 TB/s and 2 O K M operations at the unit's rate: on an H200 495 (TF32) and
 990 TFLOP/s (bf16), of which mma.sync, used here, is good for some 60 %. Measured there, in us, W packed before, beside
-a copy of x to y and the register tiles, which pack W for themselves (some 3 us), cg 2, co 0.5:
+a copy of x to y and the register tiles, which pack W for themselves (some 3 us), cg 2, co 0.5, when W still came anew
+with each span and lanes loaded 8 bytes of x at a time:
 
     C     M       copy   TF32   TF32x3   register tiles
     64    262144  34.2   43.7    50.0    65.1
@@ -32,12 +35,14 @@ a copy of x to y and the register tiles, which pack W for themselves (some 3 us)
     512     8192   6.6   22.6    43.9    58.9
     512     2048   3.0   12.2    16.9    27.3
 
-For TF32 at C = 64 it was 45.4 when every tile had a block of its own; five blocks a multiprocessor, a fourth stage and
-slabs of 32 rows are all slower. Tensor cores are busy for 16 to 28 % (TF32) and 34 to 45 % (TF32x3) of the time: warps
-wait for copies and for the mma before. Hopper's wgmma, for which Numba can compile (capability (9, 0, "a")), is not
-used: for TF32 only W could come from shared memory, and x would pass through registers as here.
+Tensor cores were busy for 16 to 28 % (TF32) and 34 to 45 % (TF32x3) of the time. A slab of TF32 took 390 cycles with 64
+columns and 590 with 128, which is 21 bytes a cycle of W and x both times, about all that L2 hands a multiprocessor:
+hence W stays. For TF32 at C = 64 it was 45.4 when every tile had a block of its own; five blocks a multiprocessor, a
+fourth stage and slabs of 32 rows were all slower. Hopper's wgmma, for which Numba can compile (capability (9, 0, "a")),
+is not used: for TF32 only W could come from shared memory, and x would pass through registers as here.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -53,19 +58,18 @@ from sccengine.kernels.cuda.intrinsics import (
     copy_async4,
     copy_async16,
     load,
-    load2,
     load4,
     mma_bf16,
     mma_tf32,
     pack_bf16,
     store,
-    store2,
+    store4,
     thread_again,
     to_tf32,
     wait_copies_1,
 )
 from sccengine.kernels.cuda.launch import device_cuda as cuda
-from sccengine.kernels.cuda.scc_pack import BF16, PIECE, TF32, TF32X3, pack, panels_of, slab_words
+from sccengine.kernels.cuda.scc_pack import BF16, PIECE, TF32, TF32X3, Panels, pack, panels_of, slab_words
 from sccengine.kernels.cuda.scc_register_shape import MULTIPROCESSORS, rows_aligned
 from sccengine.kernels.cuda.scc_tensor_split import add_product_tf32x3, split_tf32
 from sccengine.kernels.cuda.unroll import static, unrolled
@@ -76,65 +80,76 @@ float32 = types.float32
 STAGES = 3
 AHEAD = STAGES - 1
 WARP = 32
-# More than a multiple of 32 words, the banks of shared memory, in a row of x.
-PITCH = 8
+# Columns that a warp makes, in strips of 16.
+WARP_COLUMNS = 32
+STRIPS = WARP_COLUMNS // 16
+# Warps that a multiprocessor holds, and the bytes of shared memory that it keeps of each block for itself.
+WARPS = 16
+KEPT_BACK = 1024
 
 
 class Shape(NamedTuple):
-    """What a block and a warp make, in rows x columns of the result, from slabs of `depth` panel rows."""
+    """What a block makes, in rows x columns of the result, and a warp, from slabs of `depth` panel rows."""
 
     tile: int
     columns: int
     warp_rows: int
-    warp_columns: int
     depth: int
     operands: str  # TF32, BF16 or TF32X3 (scc_pack.py)
 
     @property
+    def warps(self):
+        return self.tile // self.warp_rows * (self.columns // WARP_COLUMNS)
+
+    @property
     def threads(self):
-        return WARP * (self.tile // self.warp_rows) * (self.columns // self.warp_columns)
+        return WARP * self.warps
 
     @property
     def limits(self):
-        """Options of @cuda.jit: a block's threads, and how many blocks a multiprocessor must hold: 16 warps."""
+        """Options of @cuda.jit: a block's threads, and how many blocks a multiprocessor must hold."""
         is_limited = self.operands == TF32X3 and not launch.SIMULATED
-        return {"launch_bounds": (self.threads, 512 // self.threads)} if is_limited else {}
+        return {"launch_bounds": (self.threads, WARPS // self.warps)} if is_limited else {}
 
     @property
     def blocks(self):
-        """How many blocks a launch has at most: of 16 warps for each multiprocessor, more only wait for each other."""
-        return 3 if launch.SIMULATED else MULTIPROCESSORS * 512 // self.threads
+        """How many blocks all multiprocessors hold; more only wait for each other."""
+        return 3 if launch.SIMULATED else MULTIPROCESSORS * WARPS // self.warps
 
     @property
-    def shared(self):
-        """Bytes of the ring."""
-        return 4 * STAGES * (slab_words(self.tile, self.depth, self.operands) + self.depth * (self.columns + PITCH))
+    def words(self):
+        """float32 words of a slab of W."""
+        return slab_words(self.tile, self.depth, self.operands)
+
+    def shared(self, slabs):
+        """Bytes of shared memory for so many slabs of W and the ring of x."""
+        return 4 * (slabs * self.words + STAGES * self.depth * self.columns)
 
 
 # By the name of the variant. The fewer rows, the fewer of the panel's weights are zeros, the smaller both sides, the
 # more blocks a small problem has; the larger, the less is read again.
 GPU_SHAPES = {
-    "tf32_64x64": Shape(64, 64, 32, 32, 16, TF32),
-    "tf32_64x128": Shape(64, 128, 64, 32, 16, TF32),
-    "bf16_64x64": Shape(64, 64, 32, 32, 16, BF16),
-    "bf16_64x128": Shape(64, 128, 64, 32, 16, BF16),
-    "tf32x3_32x128": Shape(32, 128, 32, 32, 16, TF32X3),
-    "tf32x3_64x64": Shape(64, 64, 32, 32, 16, TF32X3),
-    "tf32x3_64x128": Shape(64, 128, 64, 32, 16, TF32X3),
+    "tf32_64x64": Shape(64, 64, 32, 16, TF32),
+    "tf32_64x128": Shape(64, 128, 64, 16, TF32),
+    "bf16_64x64": Shape(64, 64, 32, 16, BF16),
+    "bf16_64x128": Shape(64, 128, 64, 16, BF16),
+    "tf32x3_32x128": Shape(32, 128, 32, 16, TF32X3),
+    "tf32x3_64x64": Shape(64, 64, 32, 16, TF32X3),
+    "tf32x3_64x128": Shape(64, 128, 64, 16, TF32X3),
 }
-# The simulator's threads are Python threads: one or two warps there.
+# The simulator's threads are Python threads: one or two warps there. The first has no room to keep W.
 SIMULATOR_SHAPES = {
-    "tf32_64x64": Shape(16, 32, 16, 16, 16, TF32),
-    "tf32_64x128": Shape(32, 32, 16, 32, 16, TF32),
-    "bf16_64x64": Shape(16, 32, 16, 32, 16, BF16),
-    "bf16_64x128": Shape(16, 32, 16, 16, 32, BF16),
-    "tf32x3_32x128": Shape(16, 32, 16, 16, 16, TF32X3),
-    "tf32x3_64x64": Shape(32, 16, 32, 16, 16, TF32X3),
-    "tf32x3_64x128": Shape(16, 32, 16, 32, 16, TF32X3),
+    "tf32_64x64": Shape(16, 32, 16, 32, TF32),
+    "tf32_64x128": Shape(32, 32, 16, 16, TF32),
+    "bf16_64x64": Shape(16, 32, 16, 16, BF16),
+    "bf16_64x128": Shape(16, 64, 16, 32, BF16),
+    "tf32x3_32x128": Shape(16, 32, 16, 16, TF32X3),
+    "tf32x3_64x64": Shape(32, 32, 32, 16, TF32X3),
+    "tf32x3_64x128": Shape(16, 32, 16, 32, TF32X3),
 }
 SHAPES = SIMULATOR_SHAPES if launch.SIMULATED else GPU_SHAPES
-# Cycles of a multiprocessor for a block's slab on an H200: where it holds as many blocks as it can, and where it has
-# one, which waits for its copies. (bf16: assumed, from the ratio to TF32 over whole problems.)
+# Cycles of a multiprocessor for a block's slab on an H200, as measured (see above): where it holds as many blocks as it
+# can, and where it has one, which waits for its copies. (bf16: assumed, from the ratio to TF32 over whole problems.)
 FULL = {
     "tf32_64x64": 390,
     "tf32_64x128": 590,
@@ -166,25 +181,22 @@ def since(name):
 def _multiplication(shape):
     """The device function multiply(ring, x_at, w_at, total): a warp's share of one slab."""
     blocks = shape.warp_rows // 16
-    strips = shape.warp_columns // 16
-    pitch = shape.columns + PITCH
+    columns = shape.columns
     steps = shape.depth // (16 if shape.operands == BF16 else 8)
 
     @numba_cuda.jit(device=True)
     @unrolled
     def multiply_tf32(ring, x_at, w_at, total):
-        x = cuda.local.array((strips, 4), np.uint32)
+        x = cuda.local.array((STRIPS, 4), np.uint32)
         for step in static(steps):
-            for s in range(strips):
-                low = load2(ring, x_at + 8 * step * pitch + 16 * s)
-                high = load2(ring, x_at + (8 * step + 4) * pitch + 16 * s)
-                x[s, 0] = to_tf32(low[0])
-                x[s, 1] = to_tf32(low[1])
-                x[s, 2] = to_tf32(high[0])
-                x[s, 3] = to_tf32(high[1])
+            for half in static(2):
+                v = load4(ring, x_at + (8 * step + 4 * half) * columns)
+                for s in static(STRIPS):
+                    x[s, 2 * half] = to_tf32(v[2 * s])
+                    x[s, 2 * half + 1] = to_tf32(v[2 * s + 1])
             for i in range(blocks):
                 w = load4(ring, w_at + (i * steps + step) * PIECE)
-                for s in range(strips):
+                for s in range(STRIPS):
                     a = x[s]
                     c = total[i, 0, s]
                     c[0], c[1], c[2], c[3] = mma_tf32(
@@ -198,17 +210,17 @@ def _multiplication(shape):
     @numba_cuda.jit(device=True)
     @unrolled
     def multiply_bf16(ring, x_at, w_at, total):
-        x = cuda.local.array((strips, 4), np.uint32)
+        x = cuda.local.array((STRIPS, 4), np.uint32)
         for step in static(steps):
-            for s in range(strips):
-                for half in static(2):
-                    low = load2(ring, x_at + (16 * step + 8 * half) * pitch + 16 * s)
-                    high = load2(ring, x_at + (16 * step + 8 * half + 4) * pitch + 16 * s)
-                    x[s, 2 * half] = pack_bf16(low[0], high[0])
-                    x[s, 2 * half + 1] = pack_bf16(low[1], high[1])
+            for half in static(2):
+                low = load4(ring, x_at + (16 * step + 8 * half) * columns)
+                high = load4(ring, x_at + (16 * step + 8 * half + 4) * columns)
+                for s in static(STRIPS):
+                    x[s, 2 * half] = pack_bf16(low[2 * s], high[2 * s])
+                    x[s, 2 * half + 1] = pack_bf16(low[2 * s + 1], high[2 * s + 1])
             for i in range(blocks):
                 w = load4(ring, w_at + (i * steps + step) * PIECE)
-                for s in range(strips):
+                for s in range(STRIPS):
                     a = x[s]
                     c = total[i, 0, s]
                     c[0], c[1], c[2], c[3] = mma_bf16(
@@ -222,18 +234,18 @@ def _multiplication(shape):
     @numba_cuda.jit(device=True)
     @unrolled
     def multiply_tf32x3(ring, x_at, w_at, total):
-        x = cuda.local.array((strips, 4), np.uint32)
-        rest = cuda.local.array((strips, 4), np.uint32)
+        x = cuda.local.array((STRIPS, 4), np.uint32)
+        rest = cuda.local.array((STRIPS, 4), np.uint32)
         for step in static(steps):
-            for s in range(strips):
-                for half in range(2):
-                    pair = load2(ring, x_at + (8 * step + 4 * half) * pitch + 16 * s)
-                    x[s, 2 * half], rest[s, 2 * half] = split_tf32(pair[0])
-                    x[s, 2 * half + 1], rest[s, 2 * half + 1] = split_tf32(pair[1])
+            for half in static(2):
+                v = load4(ring, x_at + (8 * step + 4 * half) * columns)
+                for s in static(STRIPS):
+                    x[s, 2 * half], rest[s, 2 * half] = split_tf32(v[2 * s])
+                    x[s, 2 * half + 1], rest[s, 2 * half + 1] = split_tf32(v[2 * s + 1])
             for i in range(blocks):
                 w = load4(ring, w_at + (i * steps + step) * 2 * PIECE)
                 v = load4(ring, w_at + ((i * steps + step) * 2 + 1) * PIECE)
-                for s in range(strips):
+                for s in range(STRIPS):
                     add_product_tf32x3(x[s], rest[s], bits(w[0]), bits(w[1]), bits(v[0]), bits(v[1]), total[i, 0, s])
                     add_product_tf32x3(x[s], rest[s], bits(w[2]), bits(w[3]), bits(v[2]), bits(v[3]), total[i, 1, s])
 
@@ -250,15 +262,13 @@ def finish(value, offset, relu):
 
 def contraction(name, shape):
     """The kernel of one Shape."""
-    tile, columns, warp_rows, warp_columns, depth, operands = shape
+    tile, columns, warp_rows, depth, operands = shape
     threads = shape.threads
     row_warps = tile // warp_rows
     blocks = warp_rows // 16
-    strips = warp_columns // 16
-    pitch = columns + PITCH
-    words = slab_words(tile, depth, operands)
-    stage_words = words + depth * pitch
-    # A thread copies 16 bytes at a time: of W as they lie, of x in rows `row_step` apart.
+    words = shape.words
+    stage_words = depth * columns
+    # A thread copies 16 bytes at a time: of W as they lie, of x in rows `row_step` apart, a multiple of 4.
     weight_copies = words // 4 // threads
     row_copies = columns // 4
     row_step = threads // row_copies
@@ -267,47 +277,54 @@ def contraction(name, shape):
 
     @numba_cuda.jit(device=True)
     @unrolled
-    def copy_values(ring, to, source, read, m0, copy_column, M, aligned):
-        """Copies this thread's part of the rows `read` of a slab of x (-1: zeros), from column m0 on, to ring[to:]."""
+    def copy_values(ring, to, turn, source, read, m0, copy_column, M, aligned):
+        """Copies this thread's part of the rows `read` of a slab of x (-1: zeros), from column m0 on, to ring[to:].
+
+        turn: the bits of a column that are turned over in these rows.
+        """
         if aligned:
             m = int32(m0 + 4 * copy_column)
             is_inside = m < M
+            to = int32(to + (4 * copy_column ^ turn))
             for v in range(value_copies):
                 at = int32(max(read[v], int32(0)) * M + (m if is_inside else 0))
                 count = int32(16 if read[v] >= 0 and is_inside else 0)
-                copy_async16(ring, int32(to + 4 * copy_column) + v * row_step * pitch, source, at, count)
+                copy_async16(ring, to + v * row_step * columns, source, at, count)
         else:
             for v in range(value_copies):
                 for u in range(4):
-                    m = int32(m0 + copy_column + u * row_copies)
-                    is_read = read[v] >= 0 and m < M
-                    at = int32(read[v] * M + m if is_read else 0)
-                    place = v * row_step * pitch + u * row_copies
-                    copy_async4(ring, int32(to + copy_column) + place, source, at, int32(4 if is_read else 0))
+                    column = int32(copy_column + u * row_copies)
+                    is_read = read[v] >= 0 and m0 + column < M
+                    at = int32(read[v] * M + m0 + column if is_read else 0)
+                    place = int32(to + (column ^ turn)) + v * row_step * columns
+                    copy_async4(ring, place, source, at, int32(4 if is_read else 0))
 
     @numba_cuda.jit(device=True)
     @unrolled
-    def store_tile(total, rows, row_at, bias, result, first, M, has_bias, relu, aligned):
-        """Stores this lane's sums, of rows[row_at], ... and columns from `first` on, and sets them to zero."""
+    def store_tile(total, rows, row_at, bias, result, m, M, has_bias, relu, aligned):
+        """Stores this lane's sums, of rows[row_at], ... and the four columns from m on, and sets them to zero."""
         for i in static(blocks):
             for pair in range(2):
                 for side in range(2):
                     row = load(rows, row_at + (16 * i + 8 * pair + side))
-                    if row >= 0:
+                    if row >= 0 and m < M:
                         offset = load(bias, row) if has_bias else float32(0)
-                        for s in range(strips):
-                            m = int32(first + 16 * s)
-                            left = finish(total[i, pair, s, side], offset, relu)
-                            right = finish(total[i, pair, s, 2 + side], offset, relu)
-                            if aligned:
-                                if m < M:
-                                    store2(result, int32(row * M + m), left, right)
-                            else:
-                                if m < M:
-                                    store(result, int32(row * M + m), left)
-                                if m < M - 1:
-                                    store(result, int32(row * M + m) + 1, right)
-                    for s in range(strips):
+                        at = int32(row * M + m)
+                        y0 = finish(total[i, pair, 0, side], offset, relu)
+                        y1 = finish(total[i, pair, 0, 2 + side], offset, relu)
+                        y2 = finish(total[i, pair, 1, side], offset, relu)
+                        y3 = finish(total[i, pair, 1, 2 + side], offset, relu)
+                        if aligned:
+                            store4(result, at, y0, y1, y2, y3)
+                        else:
+                            store(result, at, y0)
+                            if m < M - 1:
+                                store(result, at + 1, y1)
+                            if m < M - 2:
+                                store(result, at + 2, y2)
+                            if m < M - 3:
+                                store(result, at + 3, y3)
+                    for s in range(STRIPS):
                         total[i, pair, s, side] = 0
                         total[i, pair, s, 2 + side] = 0
 
@@ -323,15 +340,16 @@ def contraction(name, shape):
         has_bias,
         relu,
         aligned,  # whether rows of source and result begin at multiples of 16 bytes
-        tiles,
-        items,  # tiles of all columns; a block makes every gridDim.x-th
+        keeps,  # whether there is room for all slabs of a tile's W, which stay then, or for STAGES of them
+        ring_at,  # where in shared memory the ring of x begins, in words; W is before it
+        spans,  # of columns
         M,
     ):
         ring = cuda.shared.array(0, float32, ALIGNMENT)
-        total = cuda.local.array((blocks, 2, strips, 4), float32)
+        total = cuda.local.array((blocks, 2, STRIPS, 4), float32)
         for i in range(blocks):
             for pair in range(2):
-                for s in range(strips):
+                for s in range(STRIPS):
                     for part in range(4):
                         total[i, pair, s, part] = 0
 
@@ -342,78 +360,70 @@ def contraction(name, shape):
         warp = quotient(thread, WARP)
         warp_column = quotient(warp, row_warps)
         warp_row = int32((warp - warp_column * row_warps) * warp_rows)
-        warp_column = int32(warp_column * warp_columns)
+        warp_column = int32(warp_column * WARP_COLUMNS)
         w_at = int32(warp_row * (words // tile) + 4 * lane)
-        x_at = int32(words + q * pitch + warp_column + 2 * r)
+        x_at = int32(ring_at + q * columns + warp_column + (4 * r ^ 8 * q))
         read = cuda.local.array(value_copies, int32)
 
-        # The item that is being multiplied, and how many of its slabs are left. Items of the same columns are
-        # neighbours, so that only the first of their blocks asks DRAM for x.
-        item = int32(cuda.blockIdx.x)
-        block_column = quotient(item, tiles)
-        t = int32(item - block_column * tiles)
-        left = int32(load(begin, t + 1) - load(begin, t))
-        # The item that is being copied, its next slab and the end of its slabs.
-        coming = item
-        slab = load(begin, t)
-        end = int32(slab + left)
-        m0 = int32(block_column * columns)
+        # Blocks of the same columns are neighbours, so that only the first of them asks DRAM for x.
+        tile_begin = load(begin, int32(cuda.blockIdx.x))
+        slabs = int32(load(begin, int32(cuda.blockIdx.x) + 1) - tile_begin)
+        # The span that is multiplied and the one that is copied, and the slab of each that is next.
+        span = int32(cuda.blockIdx.y)
+        slab = int32(0)
+        coming = span
+        ahead = int32(0)
 
         stage = int32(0)
         now = int32(-AHEAD)
-        while item < items:
-            fetch = coming < items
+        while span < spans:
+            fetch = coming < spans
             thread = thread_again()
             copy_row = quotient(thread, row_copies)
             copy_column = int32(thread - copy_row * row_copies)
             if fetch:
                 # The rows to be copied are looked up before the wait, and have come after it.
-                at = int32(slab * depth + copy_row)
+                at = int32((tile_begin + ahead) * depth + copy_row)
                 for v in range(value_copies):
                     read[v] = load(sources, at + v * row_step)
             if now >= 0:
                 wait_copies_1()
                 cuda.syncthreads()
             if fetch:
-                to = int32(stage + 4 * thread)
-                at = int32(slab * words + 4 * thread)
-                for v in range(weight_copies):
-                    copy_async16(ring, to + v * 4 * threads, packed, at + v * 4 * threads, 16)
-                to = int32(stage + words + copy_row * pitch)
-                copy_values(ring, to, source, read, m0, copy_column, M, aligned)
-                slab = int32(slab + 1)
-                if slab == end:
-                    coming = int32(coming + cuda.gridDim.x)
-                    block_column = quotient(coming, tiles)
-                    t = int32(coming - block_column * tiles)
-                    m0 = int32(block_column * columns)
-                    slab = load(begin, t)
-                    end = load(begin, t + 1)
+                if not keeps or coming == int32(cuda.blockIdx.y):
+                    to = int32((ahead if keeps else stage) * words + 4 * thread)
+                    at = int32((tile_begin + ahead) * words + 4 * thread)
+                    for v in range(weight_copies):
+                        copy_async16(ring, to + v * 4 * threads, packed, at + v * 4 * threads, 16)
+                to = int32(ring_at + stage * stage_words + copy_row * columns)
+                turn = int32(8 * (copy_row & 3))
+                copy_values(ring, to, turn, source, read, int32(coming * columns), copy_column, M, aligned)
+                ahead = int32(ahead + 1)
+                if ahead == slabs:
+                    ahead = int32(0)
+                    coming = int32(coming + cuda.gridDim.y)
             commit_copies()
             # The stage after the one that was filled is the one that was filled AHEAD slabs ago.
-            stage = int32(stage + stage_words if stage < AHEAD * stage_words else 0)
+            stage = int32(stage + 1 if stage < AHEAD else 0)
             if now >= 0:
-                multiply(ring, int32(stage + x_at), int32(stage + w_at), total)
-                left = int32(left - 1)
-                if left == 0:
-                    here = quotient(item, tiles)
-                    done = int32(item - here * tiles)
+                from_w = int32((slab if keeps else stage) * words + w_at)
+                multiply(ring, int32(stage * stage_words + x_at), from_w, total)
+                slab = int32(slab + 1)
+                if slab == slabs:
                     store_tile(
                         total,
                         rows,
-                        int32(done * tile + warp_row + 2 * q),
+                        int32(cuda.blockIdx.x * tile + warp_row + 2 * q),
                         bias,
                         result,
-                        int32(here * columns + warp_column + 2 * r),
+                        int32(span * columns + warp_column + 4 * r),
                         M,
                         has_bias,
                         relu,
                         aligned,
                     )
-                    item = int32(item + cuda.gridDim.x)
-                    if item < items:
-                        done = int32(item - quotient(item, tiles) * tiles)
-                        left = int32(load(begin, done + 1) - load(begin, done))
+                    slab = int32(0)
+                    span = int32(span + cuda.gridDim.y)
             now = int32(now + 1)
 
     contract.__name__ = contract.__qualname__ = f"contract_{name}"
@@ -437,22 +447,53 @@ def work(windows, transposed, variant, columns):
     """Cycles of the multiprocessors of an H200 for packing the weights and for all slabs."""
     shape = SHAPES[variant]
     panels = panels_of(windows, transposed, shape.tile, shape.depth)
-    strips = launch.divide_up(columns, shape.columns)
-    rounds = launch.divide_up(len(panels.rows) * strips, shape.blocks)
+    spans = launch.divide_up(columns, shape.columns)
     slabs, longest = len(panels.sources), int(np.diff(panels.begin).max())
-    packing = slabs * slab_words(shape.tile, shape.depth, shape.operands) / PACKED
-    return packing + max(slabs * strips / MULTIPROCESSORS * FULL[variant], rounds * longest * ALONE[variant])
+    tiles = len(panels.rows)
+    turns = _turns(shape, tiles, spans, _sharers(shape, tiles, spans))
+    packing = slabs * shape.words / PACKED
+    return packing + max(slabs * spans / MULTIPROCESSORS * FULL[variant], turns * longest * ALONE[variant])
+
+
+def _turns(shape, tiles, spans, sharers):
+    """The spans that are made one after another where so many blocks share each tile."""
+    return launch.divide_up(tiles * sharers, shape.blocks) * launch.divide_up(spans, sharers)
+
+
+def _sharers(shape, tiles, spans):
+    """How many blocks share the spans of a tile: as many as there is room for, or two or three times as many where
+    that would leave too much of it empty."""
+    choices = [max(1, min(spans, waves * shape.blocks // tiles)) for waves in (1, 2, 3)]
+    return min(choices, key=lambda sharers: _turns(shape, tiles, spans, sharers))
+
+
+class _Plan(NamedTuple):
+    """How a problem is launched."""
+
+    panels: Panels
+    grid: tuple
+    keeps: bool
+    slabs: int  # of W that there is room for
+
+
+@lru_cache(maxsize=1024)
+def _plan(windows, transposed, shape, columns, shared_memory):
+    panels = panels_of(windows, transposed, shape.tile, shape.depth)
+    tiles = len(panels.rows)
+    spans = launch.divide_up(columns, shape.columns)
+    longest = int(np.diff(panels.begin).max())
+    keeps = shape.shared(longest) <= shared_memory * shape.warps // WARPS - KEPT_BACK
+    return _Plan(panels, (tiles, _sharers(shape, tiles, spans)), keeps, longest if keeps else STAGES)
 
 
 def _contract(source, weight, bias, result, windows, relu, variant, transposed):
     shape = SHAPES[variant]
     columns = result.shape[1]
-    panels = panels_of(windows, transposed, shape.tile, shape.depth)
-    tiles = len(panels.rows)
-    items = tiles * launch.divide_up(columns, shape.columns)
+    plan = _plan(windows, transposed, shape, columns, launch.shared_memory(source))
+    panels = plan.panels
     launch.blocks(
         CONTRACT[variant],
-        min(items, shape.blocks),
+        plan.grid,
         shape.threads,
         source,
         pack(weight, windows, transposed, shape.tile, shape.depth, shape.operands),
@@ -462,20 +503,21 @@ def _contract(source, weight, bias, result, windows, relu, variant, transposed):
         bias is not None,
         relu,
         rows_aligned(source, result),
-        tiles,
-        items,
+        plan.keeps,
+        plan.slabs * shape.words,
+        launch.divide_up(columns, shape.columns),
         columns,
-        shared=shape.shared,
+        shared=shape.shared(plan.slabs),
     )
 
 
 COMPILE = [
     launch.Build(
         kernel,
-        "FFFIIIFiiiiii",
+        "FFFIIIFiiiiiii",
         dtypes=("float32",),
         since=since(name),
-        instructions=("HMMA", "LDGSTS.E.BYPASS.128", "LDS.128", "LDS.64", "STG.E.64"),
+        instructions=("HMMA", "LDGSTS.E.BYPASS.128", "LDS.128", "STG.E.128"),
         registers=128,
     )
     for name, kernel in CONTRACT.items()
