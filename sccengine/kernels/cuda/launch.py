@@ -58,6 +58,9 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 # Python thread, so there a block is small; the code that runs is the same.
 BLOCK = 8 if SIMULATED else 256
 
+# Bytes a multiprocessor has where that is most: on compute capability 9.0, for which the simulator stands.
+SHARED_MEMORY = 228 << 10
+
 # A block reaches beyond the end of a row before it finds out: by less than the 2**16 that are left for that.
 ELEMENT_LIMIT = 2**31 - 2**16
 _GRID_LIMITS = (2**31 - 1, 65535, 65535)
@@ -165,7 +168,7 @@ def capability(like):
 
 def shared_memory(like):
     """The bytes of shared memory of a multiprocessor of the device of `like`."""
-    return 228 << 10 if isinstance(like, np.ndarray) else _shared_memory(like.data.device_id)
+    return SHARED_MEMORY if isinstance(like, np.ndarray) else _shared_memory(like.data.device_id)
 
 
 @lru_cache

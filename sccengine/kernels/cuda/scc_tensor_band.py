@@ -15,7 +15,8 @@ Slabs of `depth` columns pass through a ring as in scc_tensor.py, whose loader r
 multiple of 4, else 4-byte copies. With rows of depth + 4 words, ldmatrix meets no bank conflict.
 
 Floor: 4 (C + O) M bytes and 2 O K M operations, as for the forward pass. Measured on an H200, in us, the sums of spans
-included, cg 2, co 0.5 (TF32x3 with 128 registers a thread; it has 90 now):
+included, cg 2, co 0.5, with two blocks a multiprocessor (there are up to four now), TF32x3 with 128 registers a thread
+(it has 90 now):
 
     C     M       TF32   TF32x3   register tiles
     64    262144  47.6    59.7    79.7
@@ -51,8 +52,9 @@ from sccengine.kernels.cuda.intrinsics import (
 )
 from sccengine.kernels.cuda.launch import device_cuda as cuda
 from sccengine.kernels.cuda.scc_pack import BF16, TF32, TF32X3
-from sccengine.kernels.cuda.scc_register_shape import WANTED_THREADS, rows_aligned
+from sccengine.kernels.cuda.scc_register_shape import MULTIPROCESSORS, WANTED_THREADS, rows_aligned
 from sccengine.kernels.cuda.scc_register_sums import add_spans
+from sccengine.kernels.cuda.scc_tensor import KEPT_BACK, WARPS
 from sccengine.kernels.cuda.scc_tensor_split import add_product_tf32x3, split_tf32
 from sccengine.kernels.cuda.scc_window import tap_of
 from sccengine.kernels.cuda.unroll import static, unrolled
@@ -65,8 +67,8 @@ AHEAD = STAGES - 1
 WARP = 32
 # More than a multiple of 32 words, the banks of shared memory, in a row of a slab.
 PITCH = 4
-# Spans are made until there are so many blocks, which fills the largest GPU of today, or spans have become this short.
-BLOCKS, SHORTEST = (4, 16) if launch.SIMULATED else (264, 512)
+# Spans are not made shorter than this.
+SHORTEST = 16 if launch.SIMULATED else 256
 
 
 class Shape(NamedTuple):
@@ -87,6 +89,12 @@ class Shape(NamedTuple):
     def shared(self):
         """Bytes of the ring."""
         return 4 * STAGES * (self.tile + self.width) * (self.depth + PITCH)
+
+    @property
+    def blocks(self):
+        """How many blocks a problem is cut into, if it is long enough: as many as an H200 holds, whatever runs it."""
+        room = launch.SHARED_MEMORY // (self.shared + KEPT_BACK)
+        return 4 if launch.SIMULATED else MULTIPROCESSORS * min(room, WARPS * WARP // self.threads)
 
     @property
     def cycles(self):
@@ -349,7 +357,7 @@ def spans_of(windows, variant, columns):
     shape = SHAPES[variant]
     tiles = windows.tiles(shape.tile)
     blocks = tiles.count * launch.divide_up(int(tiles.length.max()), shape.width)
-    spans = max(1, min(BLOCKS // blocks, columns // SHORTEST))
+    spans = max(1, min(shape.blocks // blocks, columns // SHORTEST))
     span = launch.divide_up(launch.divide_up(columns, spans), shape.depth) * shape.depth
     return launch.divide_up(columns, span), span
 
