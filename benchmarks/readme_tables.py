@@ -208,7 +208,8 @@ def _on_a_gpu(survey):
     return (
         f"On an {survey['machine']['gpu']}, {survey['date']}, float32, batch 128, 32x32, captured, PyTorch "
         f"{survey['versions']['torch']} in the fastest of its eager expressions: {'; '.join(networks)}. "
-        "That was before SCC ran on tensor cores in float32, which is measured for single layers only: "
+        "That was before SCC ran on tensor cores in float32, which is measured for single layers only, and before the "
+        "weights of a block stayed in shared memory: "
         f"{tiles['C']} channels, {tiles['M']} pixels, forward {split:.0f} us instead of {whole:.0f}, "
         f"where a copy takes {tiles['copy']:.0f}. "
         f"Host time of a launch with {launch['case']['arguments']} arguments: {', '.join(host)}. "
