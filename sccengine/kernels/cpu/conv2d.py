@@ -20,7 +20,7 @@ from numba import prange
 
 from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
 from sccengine.kernels.cpu.conv2d_panels import cut_rows, pack_taps, pack_tile
-from sccengine.kernels.cpu.scc_microkernels import CHANNELS, ROWS, VECTORS, dot_tiles
+from sccengine.kernels.cpu.scc_microkernels import DOT_CHANNELS, DOT_ROWS, ROWS, VECTORS, dot_tiles
 from sccengine.kernels.cpu.scc_panels import even_part, pack_row, row_begins, scratch, share_of, zeros
 from sccengine.kernels.cpu.scc_tiles import PARALLEL_MACS, contract_panel
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
@@ -133,19 +133,19 @@ def _run(source, weight, strides, taps, tap_at, steps, bias, y):
 def _segment_products(
     begin, end, chunk, first_row, last_row, dy, columns, row_columns, source, sizes, taps, steps, filters, products
 ):
-    """products (tiles, last_row - first_row, ROWS) += dot products of the rows of dy with panel rows of x."""
+    """products (tiles, last_row - first_row, DOT_ROWS) += dot products of the rows of dy with panel rows of x."""
     height, width, batch = sizes
     lanes = VECTOR_BYTES // source.itemsize
     stride = chunk + lanes
     count_rows = last_row - first_row
-    padded = (count_rows + CHANNELS - 1) // CHANNELS * CHANNELS
+    padded = (count_rows + DOT_CHANNELS - 1) // DOT_CHANNELS * DOT_CHANNELS
     panel = scratch(count_rows * stride, source.dtype)
     # Rows of dy are read where they lie, but where their last columns fill no vector.
     packs = columns % lanes > 0
     dy_rows = scratch(filters * stride, source.dtype) if packs else dy
-    # A dot tile reads whole ROWS of dy and whole CHANNELS of the panel.
-    dy_begins = row_begins(np.arange(filters), filters, ROWS, packs, stride, columns)
-    begins = row_begins(np.arange(count_rows), count_rows, CHANNELS, True, stride, columns)
+    # A dot tile reads whole DOT_ROWS of dy and whole DOT_CHANNELS of the panel.
+    dy_begins = row_begins(np.arange(filters), filters, DOT_ROWS, packs, stride, columns)
+    begins = row_begins(np.arange(count_rows), count_rows, DOT_CHANNELS, True, stride, columns)
     cuts = np.empty((chunk // row_columns + 2, 3), np.int64)
     zero = np.int64(0)
     for column in range(begin, end, chunk):
@@ -156,9 +156,9 @@ def _segment_products(
             for f in range(filters):
                 pack_row(dy, f * columns + column, count, dy_rows, f * stride)
         pack_taps(source, height, width, batch, taps, *steps, first_row, last_row, cuts, pieces, stride, panel)
-        for f in range(0, filters, ROWS):
+        for f in range(0, filters, DOT_ROWS):
             rows = dy_rows, dy_at, dy_begins, f, panel, zero, begins, zero
-            dot_tiles(*rows, padded // CHANNELS, (count + lanes - 1) // lanes, products, f * padded)
+            dot_tiles(*rows, padded // DOT_CHANNELS, (count + lanes - 1) // lanes, products, f * padded)
 
 
 @jit
@@ -193,8 +193,8 @@ def _add_segments(f, blocks, segments, depth, sums, dweight):
     for row in range(depth):
         block = row // _PANEL_ROWS
         rows = min(_PANEL_ROWS, depth - block * _PANEL_ROWS)
-        padded = (rows + CHANNELS - 1) // CHANNELS * CHANNELS
-        at = block * size + f // ROWS * ROWS * padded + (row - block * _PANEL_ROWS) * ROWS + f % ROWS
+        padded = (rows + DOT_CHANNELS - 1) // DOT_CHANNELS * DOT_CHANNELS
+        at = block * size + f // DOT_ROWS * DOT_ROWS * padded + (row - block * _PANEL_ROWS) * DOT_ROWS + f % DOT_ROWS
         total = sums[np.uint64(at)]
         for segment in range(1, segments):
             total += sums[np.uint64(segment * blocks * size + at)]
@@ -220,8 +220,8 @@ def _correlate(
 ):
     filters = len(dweight) // depth
     blocks = (depth + _PANEL_ROWS - 1) // _PANEL_ROWS
-    rows = min(depth, _PANEL_ROWS) + CHANNELS
-    sums = zeros(segments * blocks * (filters + ROWS) * rows, dy.dtype)
+    rows = min(depth, _PANEL_ROWS) + DOT_CHANNELS
+    sums = zeros(segments * blocks * (filters + DOT_ROWS) * rows, dy.dtype)
     sizes, steps = (height, width, batch), (step_h, step_w)
     for index in prange(segments * blocks):
         part = np.int64(index)

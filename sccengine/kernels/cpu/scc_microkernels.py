@@ -13,9 +13,10 @@
 
 ``copy_vectors``  a run of whole vectors, three times as fast as the loop that LLVM makes of a Numba assignment loop
 
-LLVM's own vectoriser finds none of them: it would not keep the tile in registers. A tile fills the host's registers: 32
-of 64 bytes with AVX-512, 16 of 32 bytes with AVX2, 32 of 16 bytes on ARM. There are two shapes: flat tiles have half as
-many rows as tall ones, so fewer rows with different windows share one.
+LLVM's own vectoriser finds none of them: it would not keep the tile in registers. An outer tile fills the host's: 32 of
+64 bytes with AVX-512, 16 of 32 bytes with AVX2, 32 of 16 bytes on ARM. It comes in two shapes: flat ones have half as
+many rows as tall ones, so fewer rows with different windows share one. A dot tile reads no more rows at a time than a
+first-level cache has ways, 8 or more: rows that lie a power of two apart would drive each other out of it.
 """
 
 from functools import partial
@@ -40,10 +41,11 @@ from sccengine.kernels.cpu.simd import (
     vector_type,
 )
 
-#: Destination rows and vectors of columns of a tall outer tile; channels of a dot tile with as many rows.
-ROWS, VECTORS, CHANNELS = (4, 3, 3) if VECTOR_BYTES == 32 else (8, 3, 3)
-#: The same of flat tiles.
-FLAT_ROWS, FLAT_VECTORS, FLAT_CHANNELS = (2, 5, 4) if VECTOR_BYTES == 32 else (4, 6, 4)
+#: Destination rows and vectors of columns of a tall outer tile, and of a flat one.
+ROWS, VECTORS = (4, 3) if VECTOR_BYTES == 32 else (8, 3)
+FLAT_ROWS, FLAT_VECTORS = (2, 5) if VECTOR_BYTES == 32 else (4, 6)
+#: Rows and channels of a dot tile.
+DOT_ROWS, DOT_CHANNELS = (4, 3) if VECTOR_BYTES == 32 else (4, 4)
 
 
 @intrinsic
@@ -147,58 +149,55 @@ outer_tile_1, outer_tile_2, outer_tile_3 = (_make_outer_tile(ROWS, vectors) for 
 flat_tile_1, flat_tile_2, flat_tile_6 = (_make_outer_tile(FLAT_ROWS, vectors) for vectors in (1, 2, FLAT_VECTORS))
 
 
-def _make_dot_tiles(row_count, channels):
-    @intrinsic
-    def dot_tiles(
-        typing,
-        a,  # flat
-        a_at,  # of the first column
-        a_begins,  # int64: row r has its columns from a_begins[a_begins_at + r] + a_at on
-        a_begins_at,
-        b,  # flat: tiles * channels rows, likewise
-        b_at,
-        b_begins,
-        b_begins_at,
-        tiles,
-        count,  # vectors
-        products,  # flat: products[products_at + c * row_count + r] is added to
-        products_at,
-    ):
-        index = types.int64
-        signature = types.void(a, index, a_begins, index, b, index, b_begins, index, index, index, products, index)
+@intrinsic
+def dot_tiles(
+    typing,
+    a,  # flat
+    a_at,  # of the first column
+    a_begins,  # int64: row r has its columns from a_begins[a_begins_at + r] + a_at on
+    a_begins_at,
+    b,  # flat: tiles * DOT_CHANNELS rows, likewise
+    b_at,
+    b_begins,
+    b_begins_at,
+    tiles,
+    count,  # vectors
+    products,  # flat: products[products_at + c * DOT_ROWS + r] is added to
+    products_at,
+):
+    index = types.int64
+    signature = types.void(a, index, a_begins, index, b, index, b_begins, index, index, index, products, index)
 
-        def generate(context, builder, signature, args):
-            pointers = {i: data_pointer(context, builder, signature.args[i], args[i]) for i in (0, 2, 4, 6, 10)}
-            arguments = [pointers.get(i, argument) for i, argument in enumerate(args)]
-            emit = partial(_emit_dot_tiles, row_count, channels, vector_type(signature.args[0]))
-            call_outlined(builder, f"sccengine_dot_tiles_{row_count}_{signature.args[0].dtype}", emit, arguments)
-            return context.get_dummy_value()
+    def generate(context, builder, signature, args):
+        pointers = {i: data_pointer(context, builder, signature.args[i], args[i]) for i in (0, 2, 4, 6, 10)}
+        arguments = [pointers.get(i, argument) for i, argument in enumerate(args)]
+        emit = partial(_emit_dot_tiles, vector_type(signature.args[0]))
+        call_outlined(builder, f"sccengine_dot_tiles_{signature.args[0].dtype}", emit, arguments)
+        return context.get_dummy_value()
 
-        return signature, generate
-
-    return dot_tiles
+    return signature, generate
 
 
-def _emit_dot_tiles(row_count, channel_count, vector, builder, arguments):
+def _emit_dot_tiles(vector, builder, arguments):
     a, a_at, a_begins, a_begins_at, b, b_at, b_begins, b_begins_at, tiles, count, products, products_at = arguments
     zeros = ir.Constant(vector, [0.0] * vector.count)
-    a_rows = _rows_from(builder, a, a_at, a_begins, a_begins_at, row_count)
+    a_rows = _rows_from(builder, a, a_at, a_begins, a_begins_at, DOT_ROWS)
     fma = multiply_add(builder, vector)
-    sums = [[cgutils.alloca_once(builder, vector) for _ in range(row_count)] for _ in range(channel_count)]
+    sums = [[cgutils.alloca_once(builder, vector) for _ in range(DOT_ROWS)] for _ in range(DOT_CHANNELS)]
     with cgutils.for_range(builder, tiles) as tile:
-        first = builder.mul(tile.index, constant(channel_count))
-        b_rows = _rows_from(builder, b, b_at, b_begins, builder.add(b_begins_at, first), channel_count)
+        first = builder.mul(tile.index, constant(DOT_CHANNELS))
+        b_rows = _rows_from(builder, b, b_at, b_begins, builder.add(b_begins_at, first), DOT_CHANNELS)
         for pointer in (pointer for channel in sums for pointer in channel):
             builder.store(zeros, pointer)
         with cgutils.for_range(builder, count) as loop:
             at = builder.mul(loop.index, constant(vector.count))
             channels = [load(builder, builder.gep(row, [at]), vector) for row in b_rows]
-            for r in range(row_count):
+            for r in range(DOT_ROWS):
                 filter_ = load(builder, builder.gep(a_rows[r], [at]), vector)
-                for c in range(channel_count):
+                for c in range(DOT_CHANNELS):
                     builder.store(builder.call(fma, [filter_, channels[c], builder.load(sums[c][r])]), sums[c][r])
-        for c in range(channel_count):
-            begin = builder.add(products_at, builder.mul(builder.add(first, constant(c)), constant(row_count)))
+        for c in range(DOT_CHANNELS):
+            begin = builder.add(products_at, builder.mul(builder.add(first, constant(c)), constant(DOT_ROWS)))
             totals = _sum_lanes(builder, [builder.load(pointer) for pointer in sums[c]])
             for i, total in enumerate(totals):
                 target = builder.gep(products, [builder.add(begin, constant(i * total.type.count))])
@@ -209,9 +208,6 @@ def _rows_from(builder, array, at, begins, begins_at, count):
     """Pointers to column ``at`` of ``count`` rows, whose begins stand in a table."""
     begins = [builder.load(builder.gep(begins, [builder.add(begins_at, constant(i))])) for i in range(count)]
     return [builder.gep(array, [builder.add(at, begin)]) for begin in begins]
-
-
-dot_tiles, flat_dot_tiles = _make_dot_tiles(ROWS, CHANNELS), _make_dot_tiles(FLAT_ROWS, FLAT_CHANNELS)
 
 
 def _sum_lanes(builder, vectors):

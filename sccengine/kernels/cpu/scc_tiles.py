@@ -56,8 +56,8 @@ from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
 #: Multiply-accumulates below which waking a second thread costs more than it saves.
 PARALLEL_MACS = 1 << 21
-# How much longer flat tiles take for the same work: with few registers they load more for it.
-_FLAT_COST = 1.1 if VECTOR_BYTES == 32 else 1.0
+# How much longer flat tiles take for the same work: they load more for it.
+_FLAT_COST = 1.1
 # Elements and blocks of columns that a strip of the forward takes at once: long runs of a row, within half a cache.
 _STRIP_ELEMENTS = 1 << 17
 _STRIP_BLOCKS = 32

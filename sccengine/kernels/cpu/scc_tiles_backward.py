@@ -18,7 +18,7 @@ import numpy as np
 from numba import prange
 
 from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
-from sccengine.kernels.cpu.scc_microkernels import CHANNELS, FLAT_CHANNELS, ROWS, dot_tiles, flat_dot_tiles
+from sccengine.kernels.cpu.scc_microkernels import DOT_CHANNELS, DOT_ROWS, dot_tiles
 from sccengine.kernels.cpu.scc_panels import (
     pack_weights,
     packed_offsets,
@@ -29,7 +29,7 @@ from sccengine.kernels.cpu.scc_panels import (
     window_begin,
     zeros,
 )
-from sccengine.kernels.cpu.scc_tiles import contract_panel, is_large, pack_panel, tiles_of, transposed_tiles_of
+from sccengine.kernels.cpu.scc_tiles import contract_panel, is_large, pack_panel, transposed_tiles_of
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 
 # Elements of x and dy in a chunk: most of a second-level cache in float32, but so many vectors of each row at least
@@ -39,12 +39,6 @@ _CHUNK_VECTORS = 24, 36
 _MOST_SEGMENTS = 8
 # How many tiles of dx may read a row of dy that is not packed: packing costs more than it saves there.
 _UNPACKED_READS = 2 if VECTOR_BYTES < 64 else 4
-
-
-@jit
-def _dot_channels(size):
-    """Channels of a dot tile with ``size`` rows."""
-    return CHANNELS if size == ROWS else FLAT_CHANNELS
 
 
 @jit
@@ -87,7 +81,6 @@ def _gradients(
     first,
     length,
     filter_at,  # (T + 1,) where the filters of each begin in dx_panel
-    size,  # how many at most
     products,  # added to
     products_at,
     bias_sums,  # (O,), in the order of dx_panel: added to; or empty: not wanted
@@ -100,15 +93,14 @@ def _gradients(
     begin_dy, end_dy = _reach(dx_first, dx_length, begin_dx, end_dx)
     begin_dy, end_dy = min(begin_dy, begin_filter), max(end_dy, end_filter)
     begin_x, end_x = _reach(first, length, begin_tile, end_tile)
-    channels = _dot_channels(size)
     # The last columns of a row that lies in place must fill a vector, too.
     packs_x = columns % lanes > 0
     packs_dy = packs_x or dx_length.sum() > _UNPACKED_READS * (len(dy) // columns)
     dy_rows = scratch(len(dx_panel) * stride, x.dtype) if packs_dy else dy
     x_rows = scratch(len(panel) * stride, x.dtype) if packs_x else x
-    # A dot tile may read up to channels - 1 rows of x and size - 1 of dy beyond its own.
-    dy_begins = row_begins(dx_panel, end_dy, size, packs_dy, stride, columns)
-    x_begins = row_begins(panel, end_x, channels, packs_x, stride, columns)
+    # A dot tile may read up to DOT_CHANNELS - 1 rows of x and DOT_ROWS - 1 of dy beyond its own.
+    dy_begins = row_begins(dx_panel, end_dy, DOT_ROWS, packs_dy, stride, columns)
+    x_begins = row_begins(panel, end_x, DOT_CHANNELS, packs_x, stride, columns)
     zero = np.int64(0)
     for column in range(begin, end, chunk):
         count = min(chunk, end - column)
@@ -140,19 +132,16 @@ def _gradients(
                 bias_sums[i] += _run_sum(dy_rows, dy_at + dy_begins[i], count)
         for tile in range(begin_tile, end_tile):
             rows = dy_rows, dy_at, dy_begins, filter_at[tile], x_rows, x_at, x_begins, np.int64(first[tile])
-            tiles, vectors = (length[tile] + channels - 1) // channels, (count + lanes - 1) // lanes
-            if size == ROWS:
-                dot_tiles(*rows, tiles, vectors, products, products_at[tile])
-            else:
-                flat_dot_tiles(*rows, tiles, vectors, products, products_at[tile])
+            tiles, vectors = (length[tile] + DOT_CHANNELS - 1) // DOT_CHANNELS, (count + lanes - 1) // lanes
+            dot_tiles(*rows, tiles, vectors, products, products_at[tile])
 
 
 @jit
 def _add_up(tile, segments, products, products_at, starts, channels, width, panel, first, rows, dweight):
     """dweight of a tile's filters: the products of all segments that lie in their windows."""
-    all_products, size = products_at[-1], tile_size(rows, first)
-    for r in range(size):
-        filter_ = np.int64(rows[tile * size + r])
+    all_products = products_at[-1]
+    for r in range(DOT_ROWS):
+        filter_ = np.int64(rows[tile * DOT_ROWS + r])
         if filter_ < 0:
             continue
         begin = window_begin(filter_, tile, starts, channels, panel, first)
@@ -160,9 +149,9 @@ def _add_up(tile, segments, products, products_at, starts, channels, width, pane
         for tap in range(width):
             i = begin + tap
             i -= channels if i >= channels else 0
-            total = products[np.uint64(at + i * size)]
+            total = products[np.uint64(at + i * DOT_ROWS)]
             for segment in range(1, segments):
-                total += products[np.uint64(segment * all_products + at + i * size)]
+                total += products[np.uint64(segment * all_products + at + i * DOT_ROWS)]
             dweight[np.uint64(filter_ * width + tap)] = total
 
 
@@ -203,15 +192,14 @@ def _backward(
     dbias,  # (O,) or empty
 ):
     dx_tiles = (dx_panel, dx_first, dx_length, dx_rows)
-    size = tile_size(rows, first)
     packed_at = packed_offsets(dx_length, np.int64(1), tile_size(dx_rows, dx_first))
-    products_at = packed_offsets(length, _dot_channels(size), size)
+    products_at = packed_offsets(length, np.int64(DOT_CHANNELS), np.int64(DOT_ROWS))
     packed = np.empty(packed_at[-1], x.dtype)
     products, bias_sums = zeros(segments * products_at[-1], x.dtype), zeros(segments * len(dbias), np.float64)
     windows = (weight, weight[:0], starts, channels, width, True)
     parts = (threads + segments - 1) // segments
     sums = (products, products_at, bias_sums)
-    problem = (dy, x, columns, *dx_tiles, packed, packed_at, dx, panel, first, length, filter_at, size)
+    problem = (dy, x, columns, *dx_tiles, packed, packed_at, dx, panel, first, length, filter_at)
     totals = (segments, products, products_at, starts, channels, width, panel, first, rows, dweight)
     for index in prange(len(dx_first)):
         tile = np.int64(index)
@@ -232,7 +220,7 @@ def backward(dy, x, weight, dx, dweight, dbias, windows):
 
     dx may be None, and weight is not read then; so may dbias.
     """
-    tiles, dx_tiles = tiles_of(windows), transposed_tiles_of(windows)
+    tiles, dx_tiles = windows.tiles(DOT_ROWS), transposed_tiles_of(windows)
     dx_panel, dx_first, dx_length, dx_rows = dx_tiles.tables
     if dx is None:
         dx_first, dx_length = dx_first[:0], dx_length[:0]
