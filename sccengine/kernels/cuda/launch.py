@@ -173,9 +173,9 @@ def shared_memory(like):
 
 @lru_cache
 def _shared_memory(device):
-    import cupy
+    from cupy.cuda import runtime
 
-    return cupy.cuda.Device(device).attributes["MaxSharedMemoryPerMultiprocessor"]
+    return runtime.deviceGetAttribute(runtime.cudaDevAttrMaxSharedMemoryPerMultiprocessor, device)
 
 
 def table(host, like):
