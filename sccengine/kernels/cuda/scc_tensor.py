@@ -368,14 +368,14 @@ def contraction(name, shape):
         # Blocks of the same columns are neighbours, so that only the first of them asks DRAM for x.
         tile_begin = load(begin, int32(cuda.blockIdx.x))
         slabs = int32(load(begin, int32(cuda.blockIdx.x) + 1) - tile_begin)
-        # The span that is multiplied and the one that is copied, and the slab of each that is next.
+        # The span that is multiplied and the one that is copied, and the slab of each that is next; below zero while
+        # the first are copied.
         span = int32(cuda.blockIdx.y)
-        slab = int32(0)
+        slab = int32(-AHEAD)
         coming = span
         ahead = int32(0)
 
         stage = int32(0)
-        now = int32(-AHEAD)
         while span < spans:
             fetch = coming < spans
             thread = thread_again()
@@ -386,7 +386,7 @@ def contraction(name, shape):
                 at = int32((tile_begin + ahead) * depth + copy_row)
                 for v in range(value_copies):
                     read[v] = load(sources, at + v * row_step)
-            if now >= 0:
+            if slab >= 0:
                 wait_copies_1()
                 cuda.syncthreads()
             if fetch:
@@ -405,26 +405,25 @@ def contraction(name, shape):
             commit_copies()
             # The stage after the one that was filled is the one that was filled AHEAD slabs ago.
             stage = int32(stage + 1 if stage < AHEAD else 0)
-            if now >= 0:
+            if slab >= 0:
                 from_w = int32((slab if keeps else stage) * words + w_at)
                 multiply(ring, int32(stage * stage_words + x_at), from_w, total)
-                slab = int32(slab + 1)
-                if slab == slabs:
-                    store_tile(
-                        total,
-                        rows,
-                        int32(cuda.blockIdx.x * tile + warp_row + 2 * q),
-                        bias,
-                        result,
-                        int32(span * columns + warp_column + 4 * r),
-                        M,
-                        has_bias,
-                        relu,
-                        aligned,
-                    )
-                    slab = int32(0)
-                    span = int32(span + cuda.gridDim.y)
-            now = int32(now + 1)
+            slab = int32(slab + 1)
+            if slab == slabs:
+                store_tile(
+                    total,
+                    rows,
+                    int32(cuda.blockIdx.x * tile + warp_row + 2 * q),
+                    bias,
+                    result,
+                    int32(span * columns + warp_column + 4 * r),
+                    M,
+                    has_bias,
+                    relu,
+                    aligned,
+                )
+                slab = int32(0)
+                span = int32(span + cuda.gridDim.y)
 
     contract.__name__ = contract.__qualname__ = f"contract_{name}"
     return numba_cuda.jit(contract, **shape.limits)
