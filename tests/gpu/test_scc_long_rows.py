@@ -9,24 +9,25 @@ from sccengine.backend import kernels_for
 from sccengine.bench import oracle_scc
 from sccengine.gradcheck import assert_close
 
-# The weights of the first stay in shared memory on every GPU, those of the second on none.
-SETTINGS = [(8, 0.5), (1, 0.5)]
+# C, cg, co. On A100 and H100 the forward's weights stay in shared memory with 24 channels; with 200 they come anew, but
+# in bf16.
+PROBLEMS = [(24, 2, 0.5), (200, 1, 0.5)]
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_every_variant_of_tiles(settings):
+@pytest.mark.parametrize("channels, groups, overlap", PROBLEMS)
+def test_every_variant_of_tiles(channels, groups, overlap):
     random = np.random.default_rng(0)
-    x = random.standard_normal((80, 200, 32, 32), dtype=np.float32)
-    weight = random.standard_normal((72, 200 // settings[0]), dtype=np.float32)
+    x = random.standard_normal((80, channels, 32, 32), dtype=np.float32)
+    weight = random.standard_normal((72, channels // groups), dtype=np.float32)
     dy = random.standard_normal((80, 72, 32, 32), dtype=np.float32)
-    want = {"y": oracle_scc.forward(x, weight, np.zeros(72), *settings)}
-    want["dx"], want["dweight"], _ = oracle_scc.backward(dy, x, weight, *settings)
+    want = {"y": oracle_scc.forward(x, weight, np.zeros(72), groups, overlap)}
+    want["dx"], want["dweight"], _ = oracle_scc.backward(dy, x, weight, groups, overlap)
     kernels = kernels_for(Tensor([0.0], device="cuda").array).scc
     for name, variant in kernels.VARIANTS.items():
         if not name.startswith(("register", "tf32", "bf16")):
             continue
         inputs = [Tensor(each, requires_grad=True, device="cuda") for each in (x, weight)]
-        y = F.scc(*inputs, groups=settings[0], overlap=settings[1], variant=name)
+        y = F.scc(*inputs, groups=groups, overlap=overlap, variant=name)
         y.backward(Tensor(dy, device="cuda"))
         rounding = {"highest": "float32", "high": "tf32", "medium": "bf16"}[variant.precision]
         for result, got in zip(want, (y, inputs[0].grad, inputs[1].grad)):
