@@ -77,7 +77,7 @@ VARIANTS = {
             Variant(
                 name,
                 f"tensor cores, {_OPERANDS[shape.operands]}: tiles of {shape.tile} filters x {shape.columns} columns",
-                workspace="W with the zeros of its tiles; at most 264*O*K, for dweight",
+                workspace="W with the zeros of its tiles; at most 528*O*K, for dweight",
                 dtypes=("float32",),
                 precision=_PRECISIONS[shape.operands],
                 operand_bits=_BITS[shape.operands],

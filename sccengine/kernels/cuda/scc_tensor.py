@@ -8,10 +8,10 @@ channels. W comes packed (scc_pack.py). x (C, M), weight (O, K), y (O, M), float
 A block makes a tile of rows in one span of `columns` columns after another, its warps warp_rows x 32 columns each, in
 accumulators of 16 x 8. Slabs of x pass through a ring of STAGES in shared memory, filled by asynchronous copies two
 slabs ahead, one barrier a slab; the first slabs of a block's next span are on their way while it multiplies and stores
-the last, so that reading, multiplying and storing overlap. W stays in shared memory from the first span on where there
-is room for all of the tile's panel and as many blocks as otherwise, else its slabs pass through the ring with those of
-x. Rows of x are read 16 bytes at a time where M is a multiple of 4, else 4 bytes at a time into the same ring, so
-nothing after the loader knows the difference; past the ends of the panel and of M copies fill with zeros.
+the last, so that reading, multiplying and storing overlap. W stays in shared memory from the first span on where a
+multiprocessor has room for all of the tile's panel in blocks of 16 warps together, else its slabs pass through the ring
+with those of x. Rows of x are read 16 bytes at a time where M is a multiple of 4, else 4 bytes at a time into the same
+ring, so nothing after the loader knows the difference; past the ends of the panel and of M copies fill with zeros.
 
 x is the first operand of an mma, 16 columns m x 8 (TF32) or 16 (bf16) rows d, and W the second, d x 8 filters: so both
 come into registers in the order in which they lie, without a move. Which column of x a row of the mma is may be chosen:
