@@ -29,6 +29,11 @@ CASES = [
 ]
 
 
+def rounding(variant, dtype):
+    """The tolerance of a Variant's results: `dtype`'s, or that of what it rounds its operands to."""
+    return {"highest": dtype, "high": "tf32", "medium": "bf16"}[variant.precision]
+
+
 def check(device, case, dtype):
     random = generator(case)
     groups, overlap, stride, channels = case["groups"], case["overlap"], case.get("stride", 1), case["shape"][1]
@@ -67,5 +72,5 @@ def check(device, case, dtype):
             inputs,
             forward,
             backward,
-            tolerance={"highest": dtype, "high": "tf32", "medium": "bf16"}[variant.precision],
+            tolerance=rounding(variant, dtype),
         )

@@ -9,9 +9,10 @@ A block makes a tile of rows in one span of `columns` columns after another, its
 accumulators of 16 x 8. Slabs of x pass through a ring of STAGES in shared memory, filled by asynchronous copies two
 slabs ahead, one barrier a slab; the first slabs of a block's next span are on their way while it multiplies and stores
 the last, so that reading, multiplying and storing overlap. W stays in shared memory from the first span on where a
-multiprocessor has room for all of the tile's panel in blocks of 16 warps together, else its slabs pass through the ring
-with those of x. Rows of x are read 16 bytes at a time where M is a multiple of 4, else 4 bytes at a time into the same
-ring, so nothing after the loader knows the difference; past the ends of the panel and of M copies fill with zeros.
+multiprocessor has room for all of the tile's panel without holding fewer blocks (of 16 warps together, at most), else
+its slabs pass through the ring with those of x. Rows of x are read 16 bytes at a time where M is a multiple of 4, else
+4 bytes at a time into the same ring, so nothing after the loader knows the difference; past the ends of the panel and
+of M copies fill with zeros.
 
 x is the first operand of an mma, 16 columns m x 8 (TF32) or 16 (bf16) rows d, and W the second, d x 8 filters: so both
 come into registers in the order in which they lie, without a move. Which column of x a row of the mma is may be chosen:
@@ -125,6 +126,11 @@ class Shape(NamedTuple):
         """Bytes of shared memory for so many slabs of W and the ring of x."""
         return 4 * (slabs * self.words + STAGES * self.depth * self.columns)
 
+    def keeps(self, slabs, room):
+        """Whether in a multiprocessor's `room` as many blocks fit with so many slabs of W as with the ring's."""
+        blocks = min(WARPS // self.warps, room // (self.shared(STAGES) + KEPT_BACK))
+        return self.shared(slabs) + KEPT_BACK <= room // max(blocks, 1)
+
 
 # By the name of the variant. The fewer rows, the fewer of the panel's weights are zeros, the smaller both sides, the
 # more blocks a small problem has; the larger, the less is read again.
@@ -137,7 +143,7 @@ GPU_SHAPES = {
     "tf32x3_64x64": Shape(64, 64, 32, 16, TF32X3),
     "tf32x3_64x128": Shape(64, 128, 64, 16, TF32X3),
 }
-# The simulator's threads are Python threads: one or two warps there. The first has no room to keep W.
+# The simulator's threads are Python threads: one or two warps there.
 SIMULATOR_SHAPES = {
     "tf32_64x64": Shape(16, 32, 16, 32, TF32),
     "tf32_64x128": Shape(32, 32, 16, 16, TF32),
@@ -442,57 +448,48 @@ def backward_input(dy, weight, dx, windows, variant):
     _contract(dy, weight, None, dx, windows, False, variant, transposed=True)
 
 
+class _Cut(NamedTuple):
+    """How a problem is shared out."""
+
+    panels: Panels
+    longest: int  # slabs of a tile
+    spans: int
+    sharers: int  # blocks that share the spans of a tile
+    turns: int  # spans that are made one after another
+
+
+@lru_cache(maxsize=4096)
+def _cut(windows, transposed, shape, columns):
+    panels = panels_of(windows, transposed, shape.tile, shape.depth)
+    tiles, spans = len(panels.rows), launch.divide_up(columns, shape.columns)
+
+    def turns(sharers):
+        return launch.divide_up(tiles * sharers, shape.blocks) * launch.divide_up(spans, sharers)
+
+    # As many as there is room for, or two or three times as many where that would leave too much of it empty.
+    sharers = min((max(1, min(spans, waves * shape.blocks // tiles)) for waves in (1, 2, 3)), key=turns)
+    return _Cut(panels, int(np.diff(panels.begin).max()), spans, sharers, turns(sharers))
+
+
 def work(windows, transposed, variant, columns):
     """Cycles of the multiprocessors of an H200 for packing the weights and for all slabs."""
     shape = SHAPES[variant]
-    panels = panels_of(windows, transposed, shape.tile, shape.depth)
-    spans = launch.divide_up(columns, shape.columns)
-    slabs, longest = len(panels.sources), int(np.diff(panels.begin).max())
-    tiles = len(panels.rows)
-    turns = _turns(shape, tiles, spans, _sharers(shape, tiles, spans))
-    packing = slabs * shape.words / PACKED
-    return packing + max(slabs * spans / MULTIPROCESSORS * FULL[variant], turns * longest * ALONE[variant])
-
-
-def _turns(shape, tiles, spans, sharers):
-    """The spans that are made one after another where so many blocks share each tile."""
-    return launch.divide_up(tiles * sharers, shape.blocks) * launch.divide_up(spans, sharers)
-
-
-def _sharers(shape, tiles, spans):
-    """How many blocks share the spans of a tile: as many as there is room for, or two or three times as many where
-    that would leave too much of it empty."""
-    choices = [max(1, min(spans, waves * shape.blocks // tiles)) for waves in (1, 2, 3)]
-    return min(choices, key=lambda sharers: _turns(shape, tiles, spans, sharers))
-
-
-class _Plan(NamedTuple):
-    """How a problem is launched."""
-
-    panels: Panels
-    grid: tuple
-    keeps: bool
-    slabs: int  # of W that there is room for
-
-
-@lru_cache(maxsize=1024)
-def _plan(windows, transposed, shape, columns, shared_memory):
-    panels = panels_of(windows, transposed, shape.tile, shape.depth)
-    tiles = len(panels.rows)
-    spans = launch.divide_up(columns, shape.columns)
-    longest = int(np.diff(panels.begin).max())
-    keeps = shape.shared(longest) <= shared_memory * shape.warps // WARPS - KEPT_BACK
-    return _Plan(panels, (tiles, _sharers(shape, tiles, spans)), keeps, longest if keeps else STAGES)
+    cut = _cut(windows, transposed, shape, columns)
+    slabs = len(cut.panels.sources)
+    full = slabs * cut.spans / MULTIPROCESSORS * FULL[variant]
+    return slabs * shape.words / PACKED + max(full, cut.turns * cut.longest * ALONE[variant])
 
 
 def _contract(source, weight, bias, result, windows, relu, variant, transposed):
     shape = SHAPES[variant]
     columns = result.shape[1]
-    plan = _plan(windows, transposed, shape, columns, launch.shared_memory(source))
-    panels = plan.panels
+    cut = _cut(windows, transposed, shape, columns)
+    panels = cut.panels
+    keeps = shape.keeps(cut.longest, launch.shared_memory(source))
+    slabs = cut.longest if keeps else STAGES
     launch.blocks(
         CONTRACT[variant],
-        plan.grid,
+        (len(panels.rows), cut.sharers),
         shape.threads,
         source,
         pack(weight, windows, transposed, shape.tile, shape.depth, shape.operands),
@@ -502,11 +499,11 @@ def _contract(source, weight, bias, result, windows, relu, variant, transposed):
         bias is not None,
         relu,
         rows_aligned(source, result),
-        plan.keeps,
-        plan.slabs * shape.words,
-        launch.divide_up(columns, shape.columns),
+        keeps,
+        slabs * shape.words,
+        cut.spans,
         columns,
-        shared=shape.shared(plan.slabs),
+        shared=shape.shared(slabs),
     )
 
 
