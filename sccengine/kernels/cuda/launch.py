@@ -10,7 +10,7 @@ How an argument reaches the kernel:
 
 ====================  ==================================================================================
 array                 a bare pointer to its elements in C order; must be C-contiguous and have fewer than
-                      ELEMENT_LIMIT elements (indices are int32)
+                      ELEMENT_LIMIT elements (indices are int32), or any number of such rows (`many_rows`)
 Python int or bool    ``np.int32``
 Python float          the dtype of the first floating-point array among the arguments
 NumPy scalar          as it is (``np.uint64`` for a random key, ``np.float64`` for a sum)
@@ -67,6 +67,7 @@ _GRID_LIMITS = (2**31 - 1, 65535, 65535)
 _tables = {}  # (device, shape, content): the copy there
 _known = {}  # (device, id of a host array): its copy there, a weak reference to it
 _recorded = None
+_many_rows = set()  # kernels
 
 
 class Build(NamedTuple):
@@ -78,6 +79,12 @@ class Build(NamedTuple):
     since: tuple = (7, 5)  # the least compute capability
     instructions: tuple = ()  # opcodes that must occur, such as "LDG.E.128", "HMMA"; modifiers may stand between
     registers: int = 255  # at most so many a thread
+
+
+def many_rows(kernel):
+    """Declares that `kernel` finds rows with 64 bits: any number of them, of fewer than ELEMENT_LIMIT elements each."""
+    _many_rows.add(kernel)
+    return kernel
 
 
 def elements(kernel, count, *args):
@@ -236,10 +243,10 @@ def scalar_dtype(kind, like, kernel):
 
 def check_array(array, kernel):
     """Raises ValueError for an array that a kernel cannot index."""
-    if array.size >= ELEMENT_LIMIT:
+    if array.size >= ELEMENT_LIMIT and (kernel not in _many_rows or array.shape[-1] >= ELEMENT_LIMIT):
         raise ValueError(
-            f"{name_of(kernel)}: an array of shape {array.shape} has {array.size} elements; CUDA kernels index "
-            f"with 32 bits and take fewer than {ELEMENT_LIMIT}: use a smaller batch"
+            f"{name_of(kernel)}: an array of shape {array.shape} has {array.size} elements; this CUDA kernel indexes "
+            f"with 32 bits and takes fewer than {ELEMENT_LIMIT}: use a smaller batch"
         )
     if not array.flags.c_contiguous:
         raise ValueError(

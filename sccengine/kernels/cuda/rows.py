@@ -13,7 +13,7 @@ import numpy as np
 from numba import cuda
 
 from sccengine.kernels.cuda.intrinsics import load, load4, store
-from sccengine.kernels.cuda.launch import Build, blocks
+from sccengine.kernels.cuda.launch import ELEMENT_LIMIT, Build, blocks
 from sccengine.kernels.cuda.reduction import THREADS, block_sum, warps_sum
 from sccengine.kernels.cuda.row_pieces import bounds, cut, edge, in_fours, share_of_fours, whole_fours
 
@@ -69,6 +69,11 @@ def sum_rows_v2(
 def sum_rows(x, out):
     """out (C,) = the sums of the rows of x (C, M)."""
     rows, columns = x.shape
+    if x.size >= ELEMENT_LIMIT:
+        most = max(1, (ELEMENT_LIMIT - 1) // columns)  # rows that a launch can index
+        for row in range(0, rows, most):
+            sum_rows(x[row : row + most], out[row : row + most])
+        return
     if not in_fours(x):
         blocks(sum_rows_v1, rows, THREADS, x, out, columns)
         return

@@ -42,6 +42,7 @@ from sccengine.kernels.cuda.unroll import unrolled
 
 float32 = types.float32
 int32 = types.int32
+int64 = types.int64
 uint32 = types.uint32
 
 # Filters x channels of a tile: 128 x 128 and 64 x 64, in the simulator 16 x 16 by many threads and by few.
@@ -63,13 +64,13 @@ def fetch_vector(values, slot, source, at, m, end, vectors):
     """values[slot] = four elements of the row that begins at `at`, from column m on; zero from column `end` on."""
     if vectors:
         if m < end:
-            values[slot, 0], values[slot, 1], values[slot, 2], values[slot, 3] = load4(source, int32(at + m))
+            values[slot, 0], values[slot, 1], values[slot, 2], values[slot, 3] = load4(source, at + m)
         else:
             for e in range(4):
                 values[slot, e] = float32(0)
     else:
         for e in range(4):
-            values[slot, e] = load(source, int32(at + m + e)) if int32(m + e) < end else float32(0)
+            values[slot, e] = load(source, at + m + e) if int32(m + e) < end else float32(0)
 
 
 def _band(shape):
@@ -114,8 +115,8 @@ def _band(shape):
         total = cuda.local.array((thread_rows, thread_columns), float32)
         left_values = cuda.local.array((left_rows * passes, 4), float32)
         right_values = cuda.local.array((right_rows * passes, 4), float32)
-        left_at = cuda.local.array(left_rows, int32)
-        right_at = cuda.local.array(right_rows, int32)
+        left_at = cuda.local.array(left_rows, int64)
+        right_at = cuda.local.array(right_rows, int64)
         for i in range(thread_rows):
             for j in range(thread_columns):
                 total[i, j] = float32(0)
@@ -126,10 +127,10 @@ def _band(shape):
         along = int32((thread & 1) * 4)
         begin = load(first, t)
         for v in range(left_rows):
-            left_at[v] = int32(int32(max(load(rows, int32(t * tile + line + v * row_stride)), int32(0))) * M)
+            left_at[v] = int64(max(load(rows, int32(t * tile + line + v * row_stride)), int32(0))) * M
         for v in range(right_rows):
             p = int32(min(int32(p0 + line + v * row_stride), int32(reads - 1)))
-            right_at[v] = int32(load(panel, int32(begin + p)) * M)
+            right_at[v] = int64(load(panel, int32(begin + p))) * M
 
         # Where this thread's rows and columns begin in shared memory, and where it puts what it brings.
         warp = int32(uint32(thread) // uint32(LANES))
@@ -185,7 +186,7 @@ def _band(shape):
                             store(sums, int32(at + tap), total[i, j])
 
     band.__name__ = band.__qualname__ = f"band_{tile}x{columns}"
-    return cuda.jit(band)
+    return launch.many_rows(cuda.jit(band))
 
 
 BAND = {shape: _band(shape) for shape in (WIDE, NARROW)}

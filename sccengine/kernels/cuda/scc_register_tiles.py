@@ -69,6 +69,7 @@ from sccengine.kernels.cuda.unroll import unrolled
 
 float32 = types.float32
 int32 = types.int32
+int64 = types.int64
 uint32 = types.uint32
 
 # By the name of the variant. 8 x 8 sums a thread; the simulator's tiles have few threads.
@@ -185,12 +186,12 @@ def _contraction(shape):
                         packed, packed_at + v * 4 * threads
                     )
                 for v in range(right_vectors):
-                    at = int32(there[v] * M)
+                    at = int64(there[v]) * M
                     if vectors:
-                        values[v, 0], values[v, 1], values[v, 2], values[v, 3] = load4(source, int32(at + inside))
+                        values[v, 0], values[v, 1], values[v, 2], values[v, 3] = load4(source, at + inside)
                     else:
                         for e in range(4):
-                            values[v, e] = load(source, int32(at + min(int32(column + e), last)))
+                            values[v, e] = load(source, at + min(int32(column + e), last))
                 packed_at = int32(packed_at + left_size)
                 reads_at = int32(reads_at + depth)
                 for v in range(right_vectors):
@@ -215,7 +216,7 @@ def _contraction(shape):
             target = load(rows, target_at + (i // 4 * ROW_STEP + i % 4))
             if target >= 0:
                 offset = load(bias, target) if has_bias else float32(0)
-                at = int32((split * R + target) * M)
+                at = int64(split * R + target) * M
                 for j in range(thread_columns):
                     value = total[i, j] + offset
                     # Comparisons, because max(NaN, 0) is 0 on a GPU.
@@ -224,7 +225,7 @@ def _contraction(shape):
                     m = int32(column + j * COLUMN_STEP)
                     if vectors:
                         if m < int32(M):
-                            here = int32(at + m)
+                            here = at + m
                             store4(
                                 result,
                                 here,
@@ -236,10 +237,10 @@ def _contraction(shape):
                     else:
                         for e in range(4):
                             if int32(m + e) < int32(M):
-                                store(result, int32(at + m + e), total[i, 4 * j + e])
+                                store(result, at + m + e, total[i, 4 * j + e])
 
     contract.__name__ = contract.__qualname__ = f"contract_{tile}x{columns}"
-    return cuda.jit(contract)
+    return launch.many_rows(cuda.jit(contract))
 
 
 CONTRACT = {name: _contraction(shape) for name, shape in SHAPES.items()}

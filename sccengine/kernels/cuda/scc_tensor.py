@@ -76,6 +76,7 @@ from sccengine.kernels.cuda.scc_tensor_split import add_product_tf32x3, split_tf
 from sccengine.kernels.cuda.unroll import static, unrolled
 
 int32 = types.int32
+int64 = types.int64
 float32 = types.float32
 
 STAGES = 3
@@ -293,7 +294,7 @@ def contraction(name, shape):
             is_inside = m < M
             to = int32(to + (4 * copy_column ^ turn))
             for v in range(value_copies):
-                at = int32(max(read[v], int32(0)) * M + (m if is_inside else 0))
+                at = int64(max(read[v], int32(0))) * M + (m if is_inside else int32(0))
                 count = int32(16 if read[v] >= 0 and is_inside else 0)
                 copy_async16(ring, to + v * row_step * columns, source, at, count)
         else:
@@ -301,7 +302,7 @@ def contraction(name, shape):
                 for u in range(4):
                     column = int32(copy_column + u * row_copies)
                     is_read = read[v] >= 0 and m0 + column < M
-                    at = int32(read[v] * M + m0 + column if is_read else 0)
+                    at = int64(read[v] if is_read else int32(0)) * M + (m0 + column if is_read else 0)
                     place = int32(to + (column ^ turn)) + v * row_step * columns
                     copy_async4(ring, place, source, at, int32(4 if is_read else 0))
 
@@ -315,7 +316,7 @@ def contraction(name, shape):
                     row = load(rows, row_at + (16 * i + 8 * pair + side))
                     if row >= 0 and m < M:
                         offset = load(bias, row) if has_bias else float32(0)
-                        at = int32(row * M + m)
+                        at = int64(row) * M + m
                         y0 = finish(total[i, pair, 0, side], offset, relu)
                         y1 = finish(total[i, pair, 0, 2 + side], offset, relu)
                         y2 = finish(total[i, pair, 1, side], offset, relu)
@@ -432,7 +433,7 @@ def contraction(name, shape):
                 span = int32(span + cuda.gridDim.y)
 
     contract.__name__ = contract.__qualname__ = f"contract_{name}"
-    return numba_cuda.jit(contract, **shape.limits)
+    return launch.many_rows(numba_cuda.jit(contract, **shape.limits))
 
 
 CONTRACT = {name: contraction(name, shape) for name, shape in SHAPES.items()}

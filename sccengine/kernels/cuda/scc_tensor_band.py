@@ -60,6 +60,7 @@ from sccengine.kernels.cuda.scc_window import tap_of
 from sccengine.kernels.cuda.unroll import static, unrolled
 
 int32 = types.int32
+int64 = types.int64
 float32 = types.float32
 
 STAGES = 3
@@ -229,14 +230,14 @@ def band_kernel(shape):
     multiply = _multiplication(shape)
 
     @numba_cuda.jit(device=True)
-    def copy(ring, to, source, offsets, m, piece, M, aligned):
-        """Copies this thread's part of a slab that begins at column m, from rows at `offsets` (-1: zeros)."""
+    def copy(ring, to, source, read, m, piece, M, aligned):
+        """Copies this thread's part of a slab that begins at column m, from the rows `read` (-1: zeros)."""
         if aligned:
             column = int32(m + 4 * piece)
             is_inside = column < M
-            for v in range(len(offsets)):
-                is_read = offsets[v] >= 0 and is_inside
-                at = int32(offsets[v] + column if is_read else 0)
+            for v in range(len(read)):
+                is_read = read[v] >= 0 and is_inside
+                at = int64(read[v]) * M + column if is_read else int64(0)
                 copy_async16(
                     ring, int32(to + 4 * piece) + v * row_step * pitch, source, at, int32(16 if is_read else 0)
                 )
@@ -244,9 +245,9 @@ def band_kernel(shape):
             for u in range(4):
                 column = int32(m + piece + u * row_copies)
                 is_inside = column < M
-                for v in range(len(offsets)):
-                    is_read = offsets[v] >= 0 and is_inside
-                    at = int32(offsets[v] + column if is_read else 0)
+                for v in range(len(read)):
+                    is_read = read[v] >= 0 and is_inside
+                    at = int64(read[v]) * M + column if is_read else int64(0)
                     place = v * row_step * pitch + u * row_copies
                     copy_async4(ring, int32(to + piece) + place, source, at, int32(4 if is_read else 0))
 
@@ -293,11 +294,10 @@ def band_kernel(shape):
         left = cuda.local.array(left_copies, int32)
         right = cuda.local.array(right_copies, int32)
         for v in range(left_copies):
-            f = load(rows, int32(t * tile + copy_row) + v * row_step)
-            left[v] = f * M if f >= 0 else -1
+            left[v] = load(rows, int32(t * tile + copy_row) + v * row_step)
         for v in range(right_copies):
             p = int32(p0 + copy_row + v * row_step)
-            right[v] = load(panel, int32(here + p)) * M if p < reads else -1
+            right[v] = load(panel, int32(here + p)) if p < reads else -1
 
         # Which row of 16 and which four of its numbers this lane hands to ldmatrix: rows of matrices 0, 1, 2, 3 are
         # for dy 0-7, 8-15, 0-7, 8-15 (numbers 0-3, 0-3, 4-7, 4-7), for x 0-7, 0-7, 8-15, 8-15 (0-3, 4-7, 0-3, 4-7).
@@ -345,7 +345,7 @@ def band_kernel(shape):
                                         store(sums, int32(at + tap), total[i, j, side, 2 * half + odd])
 
     band.__name__ = band.__qualname__ = f"band_{operands}_{tile}x{width}"
-    return numba_cuda.jit(band)
+    return launch.many_rows(numba_cuda.jit(band))
 
 
 BAND = {shape: band_kernel(shape) for shape in dict.fromkeys(SHAPES.values())}
