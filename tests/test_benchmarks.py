@@ -70,6 +70,21 @@ def test_warm_calls_come_after_untimed_ones(monkeypatch, seconds, untimed):
     assert taken == pytest.approx([seconds] * 3) and len(calls) == untimed + 3
 
 
+@pytest.mark.parametrize("seconds, first", [(1e-5, 4e-5), (1e-3, 1e-3)])
+def test_launches_are_timed_as_they_follow_each_other_unless_a_call_is_long(monkeypatch, seconds, first):
+    now, calls = [0.0], []
+
+    def run():
+        now[0] += seconds if calls else first
+        calls.append(now[0])
+
+    monkeypatch.setattr(timers.time, "perf_counter", lambda: now[0])
+    timer = object.__new__(timers.CudaTimer)  # as if there were a GPU
+    monkeypatch.setattr(timer, "_synchronize", lambda: None, raising=False)
+    assert timer._host(run) == pytest.approx(seconds)
+    assert len(calls) * seconds <= timers.BURST or len(calls) == 1
+
+
 def test_a_right_answer_is_timed_with_its_spread():
     row = measure(case(candidate("right")))
     entry = row["candidates"]["right"]
