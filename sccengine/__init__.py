@@ -1,7 +1,7 @@
 """Sliding-channel convolutions, forward and backward, on CPU and CUDA, without a deep-learning framework.
 
-Public names are resolved on first use, so ``import sccengine`` loads NumPy and nothing else: no kernel is
-compiled, no GPU is touched, and Numba, Matplotlib and Click stay unloaded until something needs them.
+Public names are resolved on first use, so ``import sccengine`` loads nothing else: no kernel is compiled, no GPU is
+touched, and NumPy, Numba, Matplotlib and Click stay unloaded until something needs them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ _ATTRIBUTES = {
 _MODULES = (
     "autograd",
     "backend",
+    "certify",
     "data",
     "drawing",
+    "exploration",
     "functional",
     "gradcheck",
+    "interop",
     "models",
     "nn",
     "optim",

@@ -159,6 +159,11 @@ def is_device_array(value):
     return cupy is not None and isinstance(value, cupy.ndarray)
 
 
+def address(array):
+    """Where the first element of an array of any device lies."""
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+
+
 def kernels_for(array):
     """The kernel package for an array: every operator's launchers as attributes (``kernels_for(x).scc.forward``)."""
     if not isinstance(array, np.ndarray) or isinstance(array, SimulatorArray):
@@ -350,7 +355,7 @@ def host_value(fn, like, dtype):
     """
     capture = current_capture()
     if capture is not None:
-        return capture.host_value(fn, like, np.dtype(dtype))
+        return capture.host_value(fn, np.dtype(dtype))
     return to_device(np.array(fn(), dtype).reshape(-1), device_of(like))
 
 

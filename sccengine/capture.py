@@ -185,7 +185,7 @@ class Capture:
         self.asks(get_matmul_precision, "the precision set by set_matmul_precision")
         self.asks(is_grad_enabled, "whether operators are recorded (no_grad)")
 
-    def host_value(self, fn, like, dtype):
+    def host_value(self, fn, dtype):
         """See ``backend.host_value``."""
         return self.host_values.add(fn, dtype)
 

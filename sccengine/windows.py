@@ -182,8 +182,8 @@ def exact_overlap(overlap):
     except (ValueError, ZeroDivisionError):
         raise TypeError(f"overlap must be a number in [0, 1), got {overlap!r}") from None
     if not 0 <= exact < 1:
-        nearest = "0" if exact < 0 else "0.9, or any number below 1"
-        raise ValueError(f"overlap must be at least 0 and below 1, got {overlap}: the nearest that works is {nearest}")
+        advice = "the nearest that works is 0" if exact < 0 else "for instance 0.9"
+        raise ValueError(f"overlap must be at least 0 and below 1, got {overlap}: {advice}")
     return exact
 
 

@@ -37,6 +37,7 @@ def test_weight_decay_is_decoupled_from_the_gradient():
         ({"lr": -1.0}, "AdamW: lr must be a finite number of at least 0, got -1.0"),
         ({"betas": (0.9, 1.0)}, r"AdamW: betas must be two numbers .* got \(0.9, 1.0\)"),
         ({"betas": 0.9}, "AdamW: betas must be two numbers"),
+        ({"betas": ("a", 0.9)}, "AdamW: betas must be two numbers"),
         ({"eps": -1e-8}, "AdamW: eps must be"),
         ({"weight_decay": float("inf")}, "AdamW: weight_decay must be a finite number"),
     ],

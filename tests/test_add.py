@@ -42,8 +42,8 @@ def test_operands_in_different_memory_orders():
 @pytest.mark.parametrize(
     "b, error, message",
     [
-        (np.zeros((2, 4), np.float32), ValueError, r"add: other must have shape \(2, 3\), got \(2, 4\)"),
-        (np.zeros((2, 3), np.float64), TypeError, "add: other is float64 but the input is float32"),
+        (np.zeros((2, 4), np.float32), ValueError, r"add: b must have shape \(2, 3\), got \(2, 4\)"),
+        (np.zeros((2, 3), np.float64), TypeError, "add: b is float64 but the input is float32"),
     ],
 )
 def test_bad_inputs(b, error, message):

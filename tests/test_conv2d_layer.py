@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sccengine import nn
+from sccengine.windows import ChannelWindows
 
 
 @pytest.mark.parametrize(
@@ -27,10 +28,16 @@ def test_repr_is_pytorchs():
     assert text == "Conv2d(4, 6, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), groups=2, bias=False)"
 
 
+def test_windows_are_those_of_what_is_computed_as_a_contraction():
+    assert nn.Conv2d(4, 6, 1, groups=2, stride=2).windows == ChannelWindows.grouped(4, 6, 2)
+    assert nn.Conv2d(4, 6, 1, padding=1).windows is nn.Conv2d(4, 4, 1, groups=4).windows is None
+    assert nn.Conv2d(4, 6, 3).windows is None
+
+
 @pytest.mark.parametrize(
     "settings, error, message",
     [
-        ({"groups": 3}, ValueError, "groups=3 does not divide in_channels=4"),
+        ({"groups": 3}, ValueError, "Conv2d: groups=3 does not divide in_channels=4"),
         ({"out_channels": 7, "groups": 2}, ValueError, "groups=2 does not divide out_channels=7"),
         ({"kernel_size": 0}, ValueError, "Conv2d: kernel_size must be at least 1, got 0"),
         ({"padding": -1}, ValueError, "Conv2d: padding must be at least 0, got -1"),

@@ -23,7 +23,8 @@ def _inputs(m=2, kernel=(3, 2)):
 
 @pytest.mark.parametrize("stride, padding", [(1, 1), (2, 1), ((1, 2), (0, 2))])
 def test_gradcheck(stride, padding):
-    check_gradients(lambda x, weight, bias: F.depthwise_conv2d(x, weight, bias, stride, padding), _inputs())
+    settings = {"stride": stride, "padding": padding}
+    check_gradients(lambda x, weight, bias: F.depthwise_conv2d(x, weight, bias, **settings), _inputs())
 
 
 def test_any_memory_order_gives_the_same():

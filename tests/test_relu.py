@@ -54,6 +54,8 @@ def test_any_memory_order_gives_the_same():
 def test_bad_inputs(x, error, message):
     with pytest.raises(error, match=message):
         F.relu(x)
+    with pytest.raises(error, match=message.replace("relu:", "relu6:")):
+        F.relu6(x)
 
 
 def test_layers():

@@ -202,7 +202,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(dtype):
         ({"weight": np.zeros((0, 4))}, ValueError, r"scc: weight must be \(O, K\), got shape \(0, 4\)"),
         ({"bias": np.zeros(7)}, ValueError, r"scc: bias must have shape \(8,\), got \(7,\)"),
         ({"weight": np.zeros((8, 4), np.float32)}, TypeError, "scc: weight is float32 but the input is float64"),
-        ({"groups": 5}, ValueError, "groups=5 does not divide in_channels=12: .* groups=4 or 6"),
+        ({"groups": 5}, ValueError, "scc: groups=5 does not divide in_channels=12: .* groups=4 or 6"),
         ({"overlap": 1.0}, ValueError, "overlap must be at least 0 and below 1, got 1.0"),
         ({"overlap": None}, TypeError, "overlap must be a number"),
         ({"stride": 0}, ValueError, "scc: stride must be at least 1, got 0"),

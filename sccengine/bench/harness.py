@@ -110,7 +110,7 @@ def measure(case, options, ceilings, timer):
     outcome = {c.name: {"side": c.side, "status": "ok"} for c in case.candidates}
     _check_fresh(case, fresh, outcome)
     running = _prepare(case, fresh + 1, outcome)
-    seconds = _sample(running, case, options, timer) if running else {}
+    seconds = _sample(running, options, timer) if running else {}
     if running:
         _check_last(case, fresh + 1, running, outcome)
     for candidate in case.candidates:
@@ -149,7 +149,7 @@ def _prepare(case, seed, outcome):
     return {c.name: Recorded(c.prepare(inputs)) for c in case.candidates if outcome[c.name]["status"] == "ok"}
 
 
-def _sample(running, case, options, timer):
+def _sample(running, options, timer):
     modes = _modes(timer, options)
     seconds = {name: {mode: [] for mode in modes} for name in running}
     spent = dict.fromkeys(running, 0.0)

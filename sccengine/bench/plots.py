@@ -51,7 +51,7 @@ def draw_roofline(rows):
         for index, (name, found) in enumerate(points.items()):
             shown = np.array([found[id(row)] for row in chosen if id(row) in found])
             if len(shown):
-                colour, marker = _look(rows, name, index)
+                colour, marker = _look(name, index)
                 (handles[name],) = axes.plot(
                     *shown.T, marker, color=colour, ms=6.5, mec="white", mew=0.6, alpha=0.9, zorder=4, label=name
                 )
@@ -107,7 +107,7 @@ def draw_ladder(rows):
                 axes.text(1.08, height, "not timed", va="center", color=_INK, fontsize=8.5)
                 continue
             mean = kept.geometric_mean(slower)
-            colour, _ = _look(rows, name, 0 if name.startswith("kernels ") else 1)
+            colour, _ = _look(name, 0 if name.startswith("kernels ") else 1)
             axes.barh(height, mean - 1, left=1, height=0.62, color=colour, alpha=0.85, zorder=2)
             axes.plot([min(slower), max(slower)], [height, height], color=_INK, lw=1.1, zorder=3, solid_capstyle="butt")
             missing = f", {len(slower)} of {len(chosen)} cases" if len(slower) < len(chosen) else ""
@@ -183,7 +183,7 @@ def _milliseconds(row, name):
     return f"{1e3 * _seconds(row, name):.3g} ms"
 
 
-def _look(rows, name, index):
+def _look(name, index):
     colour = _PEER if name.startswith("best of ") else _COLOURS[index % len(_COLOURS)]
     return colour, _MARKERS[index % len(_MARKERS)]
 

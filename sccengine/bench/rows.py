@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sccengine.data.errors import DataError
+from sccengine.timings import noise
 from sccengine.training.files import write_atomically
 
 _MOST_KEPT = 400
@@ -23,10 +24,8 @@ _MOST_KEPT = 400
 def quantiles(seconds):
     """Median with spread of a list of times."""
     p20, p50, p80 = (float(q) for q in np.quantile(seconds, (0.2, 0.5, 0.8)))
-    # For normal errors p80 - p20 is 1.683 sigma and a median's standard error 1.2533 sigma / sqrt(n).
-    noise = 1.2533 * (p80 - p20) / 1.683 / math.sqrt(len(seconds)) / p50
     least = float(min(seconds))
-    return {"least": least, "p20": p20, "p50": p50, "p80": p80, "samples": len(seconds), "noise": noise}
+    return {"least": least, "p20": p20, "p50": p50, "p80": p80, "samples": len(seconds), "noise": noise(seconds)}
 
 
 def kept(seconds):

@@ -33,7 +33,7 @@ from .options import (
     usage_errors,
 )
 
-_SPACE = {"models": "models", "schemes": "schemes", "widths": "widths", "groups": "groups", "overlaps": "overlaps"}
+_SPACE = ("models", "schemes", "widths", "groups", "overlaps")
 
 
 class Duration(click.ParamType):
@@ -349,13 +349,12 @@ def _plan_as_begun(ctx, study, given, settings):
     plan = study.plan
     asked, begun = _flat(_new_plan(settings)), _flat(plan)
     for option in sorted(given & set(settings)):
-        key = "stem" if option == "stem" else option
         if option in ("trials", "preset") or (option == "sampler" and settings["sampler"] == "auto"):
             continue
-        if asked[key] != begun[key]:
+        if asked[option] != begun[option]:
             raise click.UsageError(
-                f"--{option.replace('_', '-')} {asked[key]} contradicts the study in {study.store}, begun with "
-                f"{begun[key]}: leave the option out, or start a new study in another folder",
+                f"--{option.replace('_', '-')} {asked[option]} contradicts the study in {study.store}, begun with "
+                f"{begun[option]}: leave the option out, or start a new study in another folder",
                 ctx,
             )
     return plan if "trials" not in given else Plan.from_dict({**plan.as_dict(), "trials": settings["trials"]})

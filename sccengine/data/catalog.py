@@ -44,9 +44,9 @@ NAMES = (*_BUILT_IN, *_INSTALLED, *(f"{prefix}PATH" for prefix in _BY_PATH))
 def load(name, data_dir=None, *, image_size=None):
     """(train, test), two ImageDatasets.
 
-    name        "digits", "synthetic" (nothing to install); "mnist", "fashion-mnist", "cifar10", "cifar100"
-    (files in
-                the folder of that name under the data folder); "npz:PATH", "folder:PATH" (your own)
+    name        "digits", "synthetic" (nothing to install);
+                "mnist", "fashion-mnist", "cifar10", "cifar100" (files in a folder of that name in the data folder);
+                "npz:PATH", "folder:PATH" (your own)
     data_dir    the data folder; default: `data_folder()`
     image_size  for "folder:PATH" only: height and width to resize to; default 32
 

@@ -1,8 +1,7 @@
 """CIFAR-10 and CIFAR-100 in their *binary* version: records of label bytes and 3,072 pixel bytes, no header.
 
-    CIFAR-10    label, pixels                 10,000 records a file: data_batch_1.bin ... data_batch_5.bin,
-    test_batch.bin CIFAR-100   coarse, fine label, pixels    50,000 in train.bin, 10,000 in test.bin; the fine
-    label is used
+    CIFAR-10    label, pixels                 10,000 a file: data_batch_1.bin ... data_batch_5.bin, test_batch.bin
+    CIFAR-100   coarse, fine label, pixels    50,000 in train.bin, 10,000 in test.bin; the fine label is used
 
 Pixels are the red, green and blue planes of a 32x32 image. The official files have exactly these sizes, and
 with no header the size is the only sign of truncation, so it is enforced. Read from the unpacked files or

@@ -1,8 +1,7 @@
 """A folder of images, one sub-folder a class:
 
-    PATH/cat/1.jpg  PATH/cat/2.png  PATH/dog/1.jpg ...               a fixed, stratified fifth becomes the
-    test part PATH/train/cat/1.jpg ...        PATH/test/cat/7.jpg ...          both parts given (val also
-    counts as test)
+    PATH/cat/1.jpg  PATH/cat/2.png  PATH/dog/1.jpg ...       a fixed, stratified fifth becomes the test part
+    PATH/train/cat/1.jpg ...  PATH/test/cat/7.jpg ...        both parts given (val also counts as test)
 
 Classes are the sub-folders' names, sorted. Every image is turned upright (EXIF), converted to RGB, cut
 centrally to the target's proportions and resized to image_size x image_size (bilinear with antialiasing).

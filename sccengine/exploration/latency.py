@@ -32,7 +32,6 @@ from sccengine.autograd import Tensor
 from sccengine.capture import capture_step
 from sccengine.models.mode import evaluation_mode
 from sccengine.tuning_keys import device_key, versions
-from sccengine.windows import ChannelWindows
 
 # For the timings of one layer, again and again up to so many times, until the AGREEING least ones agree.
 SECONDS, ATTEMPTS = 0.15, 8
@@ -146,7 +145,7 @@ class LayerTimes:
 
     def _variants(self, layer):
         """The variants of kernels that a contraction over channel windows would be computed with, now."""
-        windows = _windows(layer.module)
+        windows = getattr(layer.module, "windows", None)
         if windows is None:
             return {}
         columns = math.prod(layer.output_shape[1:]) * self.batch_size
@@ -205,17 +204,6 @@ class LayerTimes:
                 optimizer.step()
 
         return capture_step(step, device=self.device)
-
-
-def _windows(module):
-    """The windows of a layer that is a contraction over channels, or None."""
-    if isinstance(module, nn.SCC):
-        return module.windows
-    if isinstance(module, nn.Linear):
-        return ChannelWindows.dense(*module.weight.shape[::-1])
-    if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups < module.in_channels:
-        return ChannelWindows.grouped(module.in_channels, module.out_channels, module.groups)
-    return None
 
 
 def _macs(layer):

@@ -10,8 +10,8 @@ from sccengine.functional import checks
 class AddFunction(Function):
     def forward(self, a, b):
         checks.batched("add", a)
-        checks.same_dtype("add", a, other=b)
-        checks.shape("add", "other", b, a.shape)
+        checks.same_dtype("add", a, b=b)
+        checks.shape("add", "b", b, a.shape)
         a, b = rows(a), rows(b)
         y = empty(a.shape, like=a)
         kernels_for(a).add.forward(a.reshape(-1), b.reshape(-1), y.reshape(-1))

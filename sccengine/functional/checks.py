@@ -20,6 +20,14 @@ def pair(operator, name, value, minimum):
     return int(both[0]), int(both[1])
 
 
+def named(operator, build, *settings):
+    """``build(*settings)``, whose errors about settings then name the operator."""
+    try:
+        return build(*settings)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{operator}: {error}") from None
+
+
 def positive(operator, name, value):
     """``value`` as an int of at least 1."""
     if not isinstance(value, Integral) or isinstance(value, bool):

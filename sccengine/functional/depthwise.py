@@ -67,10 +67,11 @@ class DepthwiseFunction(Function):
         return dx, dweight, dbias
 
 
-def depthwise_conv2d(x, weight, bias=None, stride=1, padding=0):
+def depthwise_conv2d(x, weight, bias=None, *, stride=1, padding=0):
     """Cross-correlate each channel of x (N, C, H, W) with its own m filters; zero padding.
 
     weight (m * C, 1, kh, kw), bias (m * C,) or None; stride, padding: an int or (h, w). Returns (N, m * C, HO, WO) with
     HO = (H + 2 * padding - kh) // stride + 1.
+    Raises ValueError or TypeError where settings, shapes or dtypes do not fit, before anything is computed.
     """
     return DepthwiseFunction(stride, padding)(x, weight, bias)

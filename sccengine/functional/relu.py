@@ -13,11 +13,12 @@ from sccengine.functional import checks
 
 
 class ReLUFunction(Function):
-    def __init__(self, ceiling):
+    def __init__(self, operator, ceiling):
+        self.operator = operator
         self.ceiling = ceiling
 
     def forward(self, x):
-        checks.batched("relu", x)
+        checks.batched(self.operator, x)
         x = rows(x)
         y = empty(x.shape, like=x)
         kernels_for(x).relu.forward(x.reshape(-1), y.reshape(-1), self.ceiling)
@@ -33,9 +34,9 @@ class ReLUFunction(Function):
 
 def relu(x):
     """max(x, 0). x: (N, C, ...)."""
-    return ReLUFunction(math.inf)(x)
+    return ReLUFunction("relu", math.inf)(x)
 
 
 def relu6(x):
     """min(max(x, 0), 6). x: (N, C, ...)."""
-    return ReLUFunction(6.0)(x)
+    return ReLUFunction("relu6", 6.0)(x)

@@ -125,7 +125,7 @@ def scc(x, weight, bias=None, *, groups, overlap, stride=1, relu=False, variant=
     channels, shape = x.shape[1], weight.shape
     if len(shape) != 2 or not shape[0]:
         raise ValueError(f"scc: weight must be (O, K), got shape {shape}")
-    windows = ChannelWindows.sliding(channels, shape[0], groups, overlap)
+    windows = checks.named("scc", ChannelWindows.sliding, channels, shape[0], groups, overlap)
     if shape[1] != windows.width:
         raise ValueError(
             f"scc: weight must be (O, {windows.width}) for {channels} channels in {groups} groups, got shape {shape}"

@@ -75,7 +75,7 @@ def to_scc(model, input_shape, *, groups=2, overlap=0.5, calibration=None, layer
     model = copy.deepcopy(model).to("cpu")
     recorded = trace(model, input_shape)
     axes = channel_axes(recorded, model)
-    chosen = _chosen(model, axes, layers, groups, overlap)
+    chosen = _chosen(axes, layers, groups, overlap)
     outputs, variances = {}, {name: None for name in chosen}
     if calibration is not None:
         images = np.ascontiguousarray(calibration, np.float32)
@@ -190,7 +190,7 @@ class _Layer:
         return gain
 
 
-def _chosen(model, axes, layers, groups, overlap):
+def _chosen(axes, layers, groups, overlap):
     """Name -> (module, windows, axis read, axis written, groups, overlap) of the layers to convert, in order."""
     dense = axes.pointwise
     if layers is not None:

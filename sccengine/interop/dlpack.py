@@ -45,7 +45,7 @@ def from_cuda_array_interface(array, copy=None):
 
 def _tensor(caller, array, copy):
     tensor = Tensor(array.copy() if copy else array, device=backend.device_of(array))
-    shared = _address(tensor.array) == _address(array)
+    shared = backend.address(tensor.array) == backend.address(array)
     if copy is False and not shared:
         raise ValueError(
             f"{caller}: an array of shape {tuple(array.shape)} and strides {tuple(array.strides)} bytes cannot be "
@@ -53,10 +53,6 @@ def _tensor(caller, array, copy):
             ".permute(3, 0, 1, 2)); copy=None copies it"
         )
     return tensor
-
-
-def _address(array):
-    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
 
 
 def _cupy():

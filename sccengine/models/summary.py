@@ -91,7 +91,7 @@ def summarize(model, input_shape):
 
     def watch(name):
         def record(module, inputs, output):
-            rows.append(_row(name, module, inputs[0].shape, output.shape, counted))
+            rows.append(_row(name, module, output.shape, counted))
 
         return record
 
@@ -111,10 +111,10 @@ def summarize(model, input_shape):
     return Summary(shape, tuple(rows), params, sum(row.macs for row in rows))
 
 
-def _row(name, module, input_shape, output_shape, counted):
+def _row(name, module, output_shape, counted):
     parameters = [p for p in module.parameters() if id(p) not in counted]
     counted.update(map(id, parameters))
-    windows = getattr(module, "windows", None)
+    windows = module.windows if isinstance(module, nn.SCC) else None
     return Row(
         name=name,
         type=type(module).__name__,

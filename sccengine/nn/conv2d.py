@@ -17,7 +17,7 @@ class Conv2d(Module):
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, groups=1, bias=True):
         super().__init__()
-        windows = ChannelWindows.grouped(in_channels, out_channels, groups)
+        windows = checks.named("Conv2d", ChannelWindows.grouped, in_channels, out_channels, groups)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.groups = groups
@@ -27,6 +27,12 @@ class Conv2d(Module):
         self.weight = Parameter(np.zeros((out_channels, windows.width, *self.kernel_size), np.float32))
         self.register_parameter("bias", Parameter(np.zeros(out_channels, np.float32)) if bias else None)
         self.reset_parameters()
+
+    @property
+    def windows(self):
+        """The ChannelWindows where it is computed as a contraction over them, as a 1x1 convolution is, else None."""
+        is_pointwise = self.kernel_size == (1, 1) and self.padding == (0, 0) and self.groups < self.in_channels
+        return ChannelWindows.grouped(self.in_channels, self.out_channels, self.groups) if is_pointwise else None
 
     def reset_parameters(self):
         """Start anew: uniform within 1 / sqrt(fan-in)."""

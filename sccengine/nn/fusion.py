@@ -29,7 +29,6 @@ from sccengine.nn.batch_norm import BatchNorm2d
 from sccengine.nn.conv2d import Conv2d
 from sccengine.nn.relu import ReLU
 from sccengine.nn.scc import SCC
-from sccengine.windows import ChannelWindows
 
 _mode = threading.local()
 
@@ -102,9 +101,8 @@ def _is_depthwise(layer):
 
 
 def _is_mixing(layer):
-    if _is_plain(layer, SCC):
-        return layer.stride == (1, 1)
-    return _is_plain(layer, Conv2d) and (layer.kernel_size, layer.stride, layer.padding) == ((1, 1), (1, 1), (0, 0))
+    is_known = _is_plain(layer, SCC) or _is_plain(layer, Conv2d)
+    return is_known and layer.stride == (1, 1) and layer.windows is not None
 
 
 def _fits(block, x):
@@ -125,12 +123,8 @@ def _run(block, x):
         for layer in (*block[0], *block[1]):
             capture.calls(layer)
     depthwise, mixing = block[0][0], block[1][0]
-    if type(mixing) is SCC:
-        windows = mixing.windows
-    else:
-        windows = ChannelWindows.grouped(mixing.in_channels, mixing.out_channels, mixing.groups)
     stages = (_stage(*part) for part in block)
-    return F.separable(x, *stages, windows=windows, stride=depthwise.stride, padding=depthwise.padding)
+    return F.separable(x, *stages, windows=mixing.windows, stride=depthwise.stride, padding=depthwise.padding)
 
 
 def _stage(convolution, *following):

@@ -9,6 +9,7 @@ from sccengine.autograd import Parameter
 from sccengine.functional import checks
 from sccengine.nn import init
 from sccengine.nn.module import Module
+from sccengine.windows import ChannelWindows
 
 
 class Linear(Module):
@@ -21,6 +22,11 @@ class Linear(Module):
         self.weight = Parameter(np.zeros((out_features, in_features), np.float32))
         self.register_parameter("bias", Parameter(np.zeros(out_features, np.float32)) if bias else None)
         self.reset_parameters()
+
+    @property
+    def windows(self):
+        """The ChannelWindows that it is a contraction over: every feature is in each."""
+        return ChannelWindows.dense(self.in_features, self.out_features)
 
     def reset_parameters(self):
         """Start anew: uniform within 1 / sqrt(in_features)."""

@@ -21,7 +21,7 @@ class SCC(Module):
 
     def __init__(self, in_channels, out_channels, groups=2, overlap=0.5, bias=True, stride=1):
         super().__init__()
-        self.windows = ChannelWindows.sliding(in_channels, out_channels, groups, overlap)
+        self.windows = checks.named("SCC", ChannelWindows.sliding, in_channels, out_channels, groups, overlap)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.groups = groups

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from numbers import Real
 
 import numpy as np
 
@@ -30,7 +31,8 @@ class AdamW(Optimizer):
         for name in ("lr", "eps", "weight_decay"):
             checks.at_least_zero("AdamW", name, group[name])
         betas = group["betas"]
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        are_two = isinstance(betas, (tuple, list)) and len(betas) == 2
+        if not are_two or not all(isinstance(beta, Real) and 0 <= beta < 1 for beta in betas):
             raise ValueError(f"AdamW: betas must be two numbers of at least 0 and below 1, got {betas}")
 
     def update(self, parameters, gradients, group_number):

@@ -47,7 +47,7 @@ class Trainer:
     """Trains `model` with `optimizer` on the batches of `train_loader`.
 
     model, optimizer      an nn.Module on its device, and an optimizer of its parameters
-    train_loader          a data.Loader (or anything with its iteration, position and state)
+    train_loader          a data.Loader
     test_loader           a data.Loader, or None: evaluated after every epoch; decides which weights are the best
     schedule              None, or a function step -> multiplier of the learning rate (optim.schedules)
     label_smoothing       of the training loss, in [0, 1)

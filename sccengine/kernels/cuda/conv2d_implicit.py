@@ -44,11 +44,11 @@ from sccengine.kernels.cuda.scc_register_shape import (
     column_in_warp,
     multiplication,
     row_in_warp,
-    rows_aligned,
 )
 from sccengine.kernels.cuda.scc_register_shape import LANES as WARP
 from sccengine.kernels.cuda.scc_register_sums import add_splits
 from sccengine.kernels.cuda.unroll import unrolled
+from sccengine.kernels.cuda.vectors import rows_aligned
 
 float32 = types.float32
 int32 = types.int32

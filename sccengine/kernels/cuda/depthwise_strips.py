@@ -43,10 +43,9 @@ from numba import cuda
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.indexing import quotient, thread_index
 from sccengine.kernels.cuda.intrinsics import load, load4, store, store4, warp_sum
-from sccengine.kernels.cuda.scc_register_shape import rows_aligned
 from sccengine.kernels.cuda.scc_register_sums import add_spans
 from sccengine.kernels.cuda.unroll import static, unrolled
-from sccengine.kernels.cuda.vectors import LINE
+from sccengine.kernels.cuda.vectors import LINE, rows_aligned
 
 ROWS = 8
 # A strip of dx is SW columns wide, and so shorter. A multiple of every SH.

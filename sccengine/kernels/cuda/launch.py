@@ -53,6 +53,8 @@ from numba import config, cuda
 from sccengine import backend
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
+# Kernel files know this module and not the backend.
+address = backend.address
 
 # Threads of a one-dimensional block. A power of two: tree reductions halve it. The simulator makes each a
 # Python thread, so there a block is small; the code that runs is the same.

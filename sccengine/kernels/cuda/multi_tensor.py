@@ -48,7 +48,9 @@ class Batch:
         self.like = tensors[0][0]
         device = backend.device_of(self.like)
         self.chunks = _chunk_table(device, tuple(group[0].size for group in tensors), self.like)
-        self.addresses = _address_table(device, tuple(_address(a) for group in tensors for a in group), self.like)
+        self.addresses = _address_table(
+            device, tuple(backend.address(a) for group in tensors for a in group), self.like
+        )
 
     def __len__(self):
         """The number of blocks in a launch."""
@@ -64,10 +66,6 @@ def batches(*lists):
     for tensors in zip(*lists, strict=True):
         by_dtype.setdefault(tensors[0].dtype, []).append(tensors)
     return [Batch(tensors) for tensors in by_dtype.values()]
-
-
-def _address(array):
-    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
 
 
 def _address_table(device, addresses, like):

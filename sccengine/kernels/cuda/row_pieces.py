@@ -26,7 +26,7 @@ import numpy as np
 from numba import cuda as numba_cuda
 
 from sccengine.kernels.cuda.indexing import thread_index
-from sccengine.kernels.cuda.launch import SIMULATED, divide_up
+from sccengine.kernels.cuda.launch import SIMULATED, address, divide_up
 from sccengine.kernels.cuda.launch import device_cuda as cuda
 
 #: Most threads of a block: a multiple of the 32 that sum over a warp.
@@ -49,16 +49,12 @@ def cut(rows, length):
 
 def in_fours(*arrays):
     """Whether 128-bit accesses fit all the arrays (None: absent): they begin at multiples of 16 bytes."""
-    return not any(array is not None and _address(array) % 16 for array in arrays)
+    return not any(array is not None and address(array) % 16 for array in arrays)
 
 
 def fours(count):
     """How many threads take `count` elements, four each."""
     return divide_up(count, 4)
-
-
-def _address(array):
-    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
 
 
 @numba_cuda.jit(device=True)

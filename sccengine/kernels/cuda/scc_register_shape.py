@@ -12,7 +12,6 @@ neighbouring vectors of 16 bytes.
 
 from typing import NamedTuple
 
-import numpy as np
 from numba import cuda as numba_cuda
 from numba import types
 
@@ -112,12 +111,3 @@ def done_of(busy, pieces, warps):
     """
     working = sum(bin(bits).count("1") for bits in busy.ravel().tolist())
     return (pieces * warps + working) / 2
-
-
-def rows_aligned(*arrays):
-    """Whether all rows of these (..., M) arrays start at multiples of 16 bytes, so that vectors can be accessed."""
-    return all(array.shape[-1] % 4 == 0 and _address(array) % 16 == 0 for array in arrays)
-
-
-def _address(array):
-    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr

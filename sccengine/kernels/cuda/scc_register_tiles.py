@@ -62,10 +62,10 @@ from sccengine.kernels.cuda.scc_register_shape import (
     done_of,
     multiplication,
     row_in_warp,
-    rows_aligned,
 )
 from sccengine.kernels.cuda.scc_register_sums import add_splits
 from sccengine.kernels.cuda.unroll import unrolled
+from sccengine.kernels.cuda.vectors import rows_aligned
 
 float32 = types.float32
 int32 = types.int32

@@ -71,9 +71,10 @@ from sccengine.kernels.cuda.intrinsics import (
 )
 from sccengine.kernels.cuda.launch import device_cuda as cuda
 from sccengine.kernels.cuda.scc_pack import BF16, PIECE, TF32, TF32X3, Panels, pack, panels_of, slab_words
-from sccengine.kernels.cuda.scc_register_shape import MULTIPROCESSORS, rows_aligned
+from sccengine.kernels.cuda.scc_register_shape import MULTIPROCESSORS
 from sccengine.kernels.cuda.scc_tensor_split import add_product_tf32x3, split_tf32
 from sccengine.kernels.cuda.unroll import static, unrolled
+from sccengine.kernels.cuda.vectors import rows_aligned
 
 int32 = types.int32
 int64 = types.int64

@@ -52,12 +52,13 @@ from sccengine.kernels.cuda.intrinsics import (
 )
 from sccengine.kernels.cuda.launch import device_cuda as cuda
 from sccengine.kernels.cuda.scc_pack import BF16, TF32, TF32X3
-from sccengine.kernels.cuda.scc_register_shape import MULTIPROCESSORS, WANTED_THREADS, rows_aligned
+from sccengine.kernels.cuda.scc_register_shape import MULTIPROCESSORS, WANTED_THREADS
 from sccengine.kernels.cuda.scc_register_sums import add_spans
 from sccengine.kernels.cuda.scc_tensor import KEPT_BACK, WARPS
 from sccengine.kernels.cuda.scc_tensor_split import add_product_tf32x3, split_tf32
 from sccengine.kernels.cuda.scc_window import tap_of
 from sccengine.kernels.cuda.unroll import static, unrolled
+from sccengine.kernels.cuda.vectors import rows_aligned
 
 int32 = types.int32
 int64 = types.int64

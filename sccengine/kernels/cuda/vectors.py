@@ -3,10 +3,14 @@
 import numpy as np
 
 from sccengine.kernels.cuda import launch
-from sccengine.kernels.cuda.scc_register_shape import rows_aligned
 
 # Bytes of one pixel that neighbouring threads of a block take before they go on to the next: a line of the caches.
 LINE = 32 if launch.SIMULATED else 128
+
+
+def rows_aligned(*arrays):
+    """Whether all rows of these (..., M) arrays start at multiples of 16 bytes, so that vectors can be accessed."""
+    return all(array.shape[-1] % 4 == 0 and launch.address(array) % 16 == 0 for array in arrays)
 
 
 def vectors_serve(*arrays):
