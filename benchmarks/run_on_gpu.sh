@@ -11,5 +11,6 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 export SCCENGINE_REQUIRE_GPU=1
+export SCCENGINE_CACHE_DIR="${SCCENGINE_CACHE_DIR:-${TMPDIR:-/tmp}/sccengine-cache-$(id -u)}"  # no platformdirs needed
 unset NUMBA_ENABLE_CUDASIM
 exec "${PYTHON:-python3}" "$root/benchmarks/run_on_gpu.py" "$@"

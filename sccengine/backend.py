@@ -274,7 +274,7 @@ def contiguous(array):
         copy = memory.empty(array.shape, array.dtype)  # aligned: vectors that lie on two cache lines load more slowly
         copy[...] = array
         return copy
-    return array.copy(order="C")
+    return _on_device_of(array, lambda: array.copy(order="C"))
 
 
 def empty(shape, like, dtype=None):
@@ -287,7 +287,15 @@ def empty(shape, like, dtype=None):
         return array
     if isinstance(like, np.ndarray):
         return guarded(memory.empty(shape, dtype))
-    return array_module(like).empty(shape, dtype)
+    return _on_device_of(like, lambda: array_module(like).empty(shape, dtype))
+
+
+def _on_device_of(array, work):
+    """``work()`` on the device of ``array``: CuPy itself makes and fills arrays on the current device."""
+    if isinstance(array, np.ndarray) or array.data.device_id == sys.modules["cupy"].cuda.runtime.getDevice():
+        return work()
+    with array.device:
+        return work()
 
 
 def zeros(shape, like, dtype=None):
@@ -301,7 +309,7 @@ def filled(shape, value, like, dtype=None):
     if array.dtype.kind == "f":
         kernels_for(array).copy.fill(array.reshape(-1), value)
     else:
-        array[...] = value
+        _on_device_of(array, lambda: array.fill(value))
     return array
 
 

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +27,38 @@ def test_cuda_without_a_gpu_says_what_is_missing():
 def test_the_simulator_says_how_to_switch_it_on():
     with pytest.raises(RuntimeError, match="NUMBA_ENABLE_CUDASIM=1"):
         backend.resolve_device("simulator")
+
+
+class _Gpus:
+    """Stands for CuPy with two GPUs: arrays come to be on the current one."""
+
+    def __init__(self):
+        self.current = 0
+        self.cuda = SimpleNamespace(runtime=SimpleNamespace(getDevice=lambda: self.current))
+
+    @contextmanager
+    def device(self, number):
+        before, self.current = self.current, number
+        yield
+        self.current = before
+
+    def empty(self, shape, dtype):
+        return self.array(self.current, shape, dtype)
+
+    def array(self, number, shape=(2,), dtype=np.float32):
+        flags = SimpleNamespace(c_contiguous=False)
+        data, device = SimpleNamespace(device_id=number), self.device(number)
+        copy = lambda order: self.empty(shape, dtype)  # noqa: E731
+        return SimpleNamespace(shape=shape, dtype=dtype, data=data, device=device, flags=flags, copy=copy)
+
+
+def test_new_arrays_are_on_the_gpu_of_the_one_they_belong_to(monkeypatch):
+    gpus = _Gpus()
+    monkeypatch.setitem(sys.modules, "cupy", gpus)
+    for number in (0, 1):
+        made = backend.empty((3,), like=gpus.array(number)), backend.contiguous(gpus.array(number))
+        assert [array.data.device_id for array in made] == [number] * 2
+    assert gpus.current == 0
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:", "cpu:0", ""])

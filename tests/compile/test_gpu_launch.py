@@ -230,6 +230,7 @@ def test_an_empty_grid_launches_nothing(driver):
         (ValueError, "not C-contiguous", 1, 32, (Array(8, contiguous=False),)),
         (ValueError, "use a smaller batch", 1, 32, (Array(8, size=2**31),)),
         (ValueError, "CUDA launches at most", (1, 70_000), 32, (Array(8),)),
+        (ValueError, "kernel: arrays on cuda:0 and on cuda:1", 1, 32, (Array(8), Array(8, device=1))),
         (OverflowError, "kernel: a number does not fit", 1, 32, (Array(8), 2**31)),
         (RuntimeError, "got NumPy arrays; they run in Numba's simulator only", 1, 32, (np.zeros(3),)),
         (RuntimeError, r"kernel: \(1, 1, 1\) blocks of \(2048, 1, 1\) threads", 1, 2048, (Array(8),)),

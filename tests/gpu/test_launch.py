@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from numba import cuda
 
+import sccengine.functional as F
+from sccengine import backend, models
+from sccengine.autograd import Tensor
 from sccengine.kernels.cuda import launch, scc
+from sccengine.optim import AdamW, clip_grad_norm
 from sccengine.windows import ChannelWindows
 
 ROOT = Path(__file__).parents[2]
@@ -193,6 +197,28 @@ def test_an_array_that_is_not_contiguous_is_refused(cupy):
 
     with pytest.raises(ValueError, match="not C-contiguous"):
         rows.sum_rows(cupy.zeros((4, 6), np.float32).T, cupy.zeros(6, np.float32))
+
+
+def test_training_on_a_gpu_that_is_not_the_current_one(cupy):
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("this machine has one GPU")
+    losses = []
+    for device in ("cuda:0", "cuda:1"):
+        backend.set_seed(0)
+        model = models.build("dscnet", in_channels=1).to(device)
+        optimizer = AdamW(model.parameters())
+        images = Tensor(np.random.default_rng(0).standard_normal((8, 1, 8, 8), dtype=np.float32), device=device)
+        labels = Tensor(np.arange(8), device=device)
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(images), labels)
+            loss.backward()
+            clip_grad_norm(model.parameters(), 1.0)
+            optimizer.step()
+            assert loss.device == device
+        losses.append(loss.numpy())
+    np.testing.assert_array_equal(*losses)
+    assert cupy.cuda.runtime.getDevice() == 0
 
 
 def test_tables_are_uploaded_once(cupy):

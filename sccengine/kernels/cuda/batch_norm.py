@@ -44,7 +44,7 @@ from sccengine.kernels.cuda.batch_norm_pieces import (
     statistics_v2,
 )
 from sccengine.kernels.cuda.indexing import quotient, thread_index
-from sccengine.kernels.cuda.launch import Build, blocks, elements, table
+from sccengine.kernels.cuda.launch import Build, blocks, elements, empty, table
 from sccengine.kernels.cuda.moments import two_sum
 from sccengine.kernels.cuda.reduction import THREADS, block_sum
 from sccengine.kernels.cuda.row_pieces import cut, in_fours
@@ -84,7 +84,10 @@ def statistics_v1(
     squares = block_sum(partial, squares) / count
     if cuda.threadIdx.x == 0:
         high, low = two_sum(rough_mean, shift)
-        variance = max(squares - shift * shift, number(0))
+        variance = squares - shift * shift
+        # A comparison, because max(NaN, 0) is 0 on a GPU.
+        if variance < 0:
+            variance = number(0)
         mean[channel] = high
         mean[channel + cuda.gridDim.x] = low
         var[channel] = variance
@@ -231,8 +234,7 @@ def forward_training(x, weight, bias, residual, y, mean, var, running_mean, runn
     measured = pieces > 1 or tracked == AVERAGED
     partials = None
     if measured:
-        # empty_like is NumPy's or CuPy's, after the array it is given.
-        partials = np.empty_like(x, shape=(2, *grid))
+        partials = empty((2, *grid), like=x)
         blocks(statistics_v2, grid, threads, x, partials, batches, length, span, counted)
         counted = False
     known = (x, residual, weight, bias, partials)
@@ -287,7 +289,7 @@ def _backward(dy, x, y, weight, bias, mean, var, dx, dresidual, dweight, dbias, 
     grid = (channels, pieces)
     partials = None
     if pieces > 1:
-        partials = np.empty_like(x, shape=(2, *grid))
+        partials = empty((2, *grid), like=x)
         blocks(gradient_sums_v2, grid, threads, *given, partials, length, span, *rule)
     results = (dx, dweight, dbias)
     blocks(input_gradient_v2, grid, threads, *given, partials, *results, length, span, pieces > 1, *rule)

@@ -22,7 +22,7 @@ from numba import cuda
 
 from sccengine.kernels.cuda.indexing import thread_index
 from sccengine.kernels.cuda.intrinsics import load, load4, store, store4, tensor_at
-from sccengine.kernels.cuda.launch import Build, blocks
+from sccengine.kernels.cuda.launch import Build, blocks, empty
 from sccengine.kernels.cuda.multi_tensor import batches, chunk, in_fours
 from sccengine.kernels.cuda.reduction import THREADS, block_sum
 
@@ -134,8 +134,7 @@ def scale_v2(
 def norm(gradients, out):
     """out (1,), float64: the root of the sum of the squares of all gradients, a list of C-contiguous arrays."""
     lists = batches(gradients)
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    partials = np.empty_like(out, shape=(sum(len(batch) for batch in lists),))
+    partials = empty((sum(len(batch) for batch in lists),), like=out)
     launched = 0
     for batch in lists:
         batch.launch(squares_v2, partials, launched)

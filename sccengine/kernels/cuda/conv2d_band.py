@@ -12,7 +12,6 @@ in order. Floor on an H200: 2 * O * C/G * KH*KW * M / 67 TFLOP/s. Of the instruc
 capability 9.0) 79 % are multiply-adds with 128 x 128 a tile, 68 % with 64 x 64; with LANES = 1 they are 62 and 47 %.
 """
 
-import numpy as np
 from numba import cuda, types
 
 from sccengine.kernels.cuda import launch
@@ -209,8 +208,7 @@ def backward_weight(dy, x, dweight, stride, padding, groups, shape=None):
     tiles = launch.divide_up(filters, shape.tile)
     grid = launch.divide_up(taps, shape.columns), groups * tiles
     spans, span = spans_for(shape, grid[0] * grid[1], columns)
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    sums = dweight if spans == 1 else np.empty_like(dweight, shape=(spans, *dweight.shape))
+    sums = dweight if spans == 1 else launch.empty((spans, *dweight.shape), like=dweight)
     launch.blocks(
         BAND[shape, 4 if rows_aligned(dy, x) else 1],
         (*grid, spans),

@@ -288,7 +288,9 @@ def _contraction(shape, lanes):
                             store(result, at, total[i, p] + offset)
 
     contract.__name__ = contract.__qualname__ = f"contract_{tile}x{columns}_lanes_{LANES}"
-    return cuda.jit(contract)
+    # As many registers as let a multiprocessor hold 16 warps.
+    limits = {} if launch.SIMULATED else {"launch_bounds": (threads, 512 // threads)}
+    return cuda.jit(contract, **limits)
 
 
 CONTRACT = {(shape, lanes): _contraction(shape, lanes) for shape in SHAPES for lanes in (4, 1)}
@@ -357,15 +359,14 @@ def _contract(source, weight, bias, result, groups, phases, step, result_step, p
     slabs = [launch.divide_up(channels * len(phase.taps), shape.depth) for phase in phases]
     strips = [launch.divide_up(each, shape.columns) for each in columns]
     splits = splits_for(shape, groups * tiles * max(strips), max(slabs))
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    sums = result if splits == 1 else np.empty_like(result, shape=(splits, *result.shape))
+    sums = result if splits == 1 else launch.empty((splits, *result.shape), like=result)
     kernel = CONTRACT[shape, 4 if rows_aligned(source, sums) else 1]
     for number, phase in enumerate(phases):
         packed, taps, count = None, launch.table(np.zeros(1), weight), 1
         if slabs[number]:
             taps, numbers = launch.table(phase.taps, weight), launch.table(phase.numbers, weight)
             count = len(phase.taps)
-            packed = np.empty_like(weight, shape=(groups * tiles, slabs[number], shape.depth, shape.tile))
+            packed = launch.empty((groups * tiles, slabs[number], shape.depth, shape.tile), like=weight)
             sizes = tiles, slabs[number], shape.tile, shape.depth, rows, channels, count
             pitch = weight.size // groups, *pitches
             blocks = groups * tiles * slabs[number]
@@ -407,7 +408,7 @@ COMPILE = [launch.Build(pack_v1, "FIF" + "i" * 10, dtypes=("float32",))] + [
         "FFIFF" + "i" * 21,
         dtypes=("float32",),
         instructions=("FFMA", "LDS.128", "STS.128") + (("LDG.E.128", "STG.E.128") if lanes == 4 else ()),
-        registers=136,
+        registers=128,
     )
     for (_, lanes), kernel in CONTRACT.items()
 ]

@@ -28,7 +28,7 @@ from numba import cuda
 
 from sccengine.kernels.cuda.indexing import quotient, thread_index
 from sccengine.kernels.cuda.intrinsics import load, store
-from sccengine.kernels.cuda.launch import SIMULATED, Build, blocks, divide_up, elements
+from sccengine.kernels.cuda.launch import SIMULATED, Build, blocks, divide_up, elements, empty
 from sccengine.kernels.cuda.reduction import warps_sum
 
 #: Most threads of a block: a multiple of 32 * 32, or in the simulator of 32.
@@ -218,8 +218,7 @@ def forward(logits, labels, loss, dlogits, label_smoothing):
     classes, batch = logits.shape
     slices, width = _shares(classes, batch)
     grid = divide_up(batch, width)
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    parts = loss if grid == 1 else np.empty_like(loss, shape=(grid,))
+    parts = loss if grid == 1 else empty((grid,), like=loss)
     rule = (dlogits is not None, float(label_smoothing), 1.0 / batch)
     blocks(loss_v2, grid, slices * width, logits, labels, parts, dlogits, classes, batch, width, slices, *rule)
     if grid > 1:

@@ -363,8 +363,7 @@ def backward_weight(dy, x, dweight, stride, padding):
     parts = batch // lanes // chunk
     count = strips * parts * out_width * chunk
     splits = min(launch.divide_up(count, THREADS), launch.divide_up(WANTED_BLOCKS, filters))
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    sums = dweight if splits == 1 else np.empty_like(dweight, shape=(splits, *dweight.shape))
+    sums = dweight if splits == 1 else launch.empty((splits, *dweight.shape), like=dweight)
     sizes = filters, splits, filters // x.shape[0], *x.shape[1:], out_height, out_width, *padding
     kernel = kernels(dweight.shape[1:], stride, lanes).backward_weight
     launch.blocks(kernel, splits * filters, THREADS, dy, x, sums, count, chunk, parts, strips, *sizes)
@@ -397,14 +396,14 @@ def chunk_of(groups, lanes):
     return next((size for size in range(least, groups) if groups % size == 0), groups)
 
 
-COMPILED = [((3, 3), (1, 1)), ((3, 3), (2, 2))]
+COMPILED = [((3, 3), (1, 1)), ((3, 3), (2, 2)), ((5, 5), (1, 1)), ((5, 5), (2, 2))]
 COMPILE = [
     launch.Build(
         kernel,
         codes,
         dtypes=("float32",),
         instructions=instructions,
-        registers=104,
+        registers=104 if sizes[0] == (3, 3) else 168,
     )
     for sizes in COMPILED
     for lanes, load_and_store in ((4, ("LDG.E.128", "STG.E.128")), (1, ()))

@@ -45,14 +45,17 @@ class _Function:
     def allow(self, shared):
         """Lets launches ask for so much dynamic shared memory: beyond 48 KB the driver wants to be told."""
         attribute = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        try:
-            driver.funcSetAttribute(self.pointer, attribute, shared)
-        except driver.CUDADriverError as error:
-            limit = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
-            raise RuntimeError(
-                f"{self.name}: {shared} bytes of dynamic shared memory, but a block has {limit} here ({error})"
-            ) from error
-        self.shared = shared
+        with _loading:
+            if shared <= self.shared:  # another thread was faster
+                return
+            try:
+                driver.funcSetAttribute(self.pointer, attribute, shared)
+            except driver.CUDADriverError as error:
+                limit = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
+                raise RuntimeError(
+                    f"{self.name}: {shared} bytes of dynamic shared memory, but a block has {limit} here ({error})"
+                ) from error
+            self.shared = shared
 
 
 class _Launch:
@@ -96,6 +99,8 @@ def launch(kernel, grid, block, shared, args):
             memory = value.data
             if device is None:
                 device = memory.device_id
+            elif memory.device_id != device:
+                raise ValueError(f"{name_of(kernel)}: arrays on cuda:{device} and on cuda:{memory.device_id}")
             values.append(memory.ptr)
             key.append(value.dtype)
         else:

@@ -167,6 +167,11 @@ def divide_up(count, size):
     return -(-count // size)
 
 
+def empty(shape, like):
+    """An uninitialised array of the dtype and on the device of `like`."""
+    return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else backend.empty(shape, like)
+
+
 def capability(like):
     """The compute capability (major, minor) of the device of `like`; the simulator stands for the newest it knows."""
     if isinstance(like, np.ndarray):

@@ -13,7 +13,7 @@ import numpy as np
 from numba import cuda
 
 from sccengine.kernels.cuda.intrinsics import load, load4, store
-from sccengine.kernels.cuda.launch import ELEMENT_LIMIT, Build, blocks
+from sccengine.kernels.cuda.launch import ELEMENT_LIMIT, Build, blocks, empty
 from sccengine.kernels.cuda.reduction import THREADS, block_sum, warps_sum
 from sccengine.kernels.cuda.row_pieces import bounds, cut, edge, in_fours, share_of_fours, whole_fours
 
@@ -69,8 +69,9 @@ def sum_rows_v2(
 def sum_rows(x, out):
     """out (C,) = the sums of the rows of x (C, M)."""
     rows, columns = x.shape
-    if x.size >= ELEMENT_LIMIT:
-        most = max(1, (ELEMENT_LIMIT - 1) // columns)  # rows that a launch can index
+    if x.size >= ELEMENT_LIMIT and rows > 1:
+        most = max(1, (ELEMENT_LIMIT - 1) // columns)  # rows that a launch can index;
+        most = most // 4 * 4 or most  # the next ones begin at a multiple of 16 bytes, too
         for row in range(0, rows, most):
             sum_rows(x[row : row + most], out[row : row + most])
         return
@@ -78,8 +79,7 @@ def sum_rows(x, out):
         blocks(sum_rows_v1, rows, THREADS, x, out, columns)
         return
     pieces, span, threads = cut(rows, columns)
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    sums = out if pieces == 1 else np.empty_like(out, shape=(rows, pieces))
+    sums = out if pieces == 1 else empty((rows, pieces), like=out)
     blocks(sum_rows_v2, (rows, pieces), threads, x, sums, columns, span)
     if pieces > 1:
         sum_rows(sums, out)

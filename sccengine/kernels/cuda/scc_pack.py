@@ -130,8 +130,7 @@ def pack(weight, windows, transposed, tile, depth, operands):
     """The packed weights (slabs, words) of weight (O, K) float32, as `panels_of` cuts them."""
     panels = panels_of(windows, transposed, tile, depth)
     words = slab_words(tile, depth, operands)
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    packed = np.empty_like(weight, shape=(len(panels.tile_of), words))
+    packed = launch.empty((len(panels.tile_of), words), like=weight)
     tables = windows.starts, panels.rows, panels.tile_of, panels.sources
     tables = [launch.table(each, weight) for each in tables]
     formats = operands == BF16, 2 if operands == TF32X3 else 1

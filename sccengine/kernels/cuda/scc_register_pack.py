@@ -77,8 +77,7 @@ def busy_of(windows, transposed, tile, depth, strip):
 def pack(weight, windows, transposed, tile, depth):
     """The packed weights (slabs, depth, tile) of weight (O, K), as `panels_of` cuts them."""
     panels = panels_of(windows, transposed, tile, depth)
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    packed = np.empty_like(weight, shape=(len(panels.tile_of), depth, tile))
+    packed = launch.empty((len(panels.tile_of), depth, tile), like=weight)
     tables = windows.starts, panels.rows, panels.tile_of, panels.sources
     tables = [launch.table(each, weight) for each in tables]
     sizes = transposed, tile, depth, windows.in_channels, windows.width

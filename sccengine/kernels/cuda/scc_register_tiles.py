@@ -287,8 +287,7 @@ def _contract(source, weight, bias, result, windows, relu, variant, transposed):
     tiles = len(panels.rows)
     splits = splits_of(windows, transposed, variant, columns)
     packed = pack(weight, windows, transposed, shape.tile, shape.depth)
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    sums = result if splits == 1 else np.empty_like(result, shape=(splits, rows, columns))
+    sums = result if splits == 1 else launch.empty((splits, rows, columns), like=result)
     reads = reads_of(windows, transposed, shape.tile, shape.depth)
     busy = busy_of(windows, transposed, shape.tile, shape.depth, shape.strip)
     tables = [launch.table(each, source) for each in (reads, busy, panels.begin, panels.rows)]

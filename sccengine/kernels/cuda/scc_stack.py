@@ -167,7 +167,7 @@ def backward_input(dy, weight, dx, windows, distinct):
     slots = _slots(windows, distinct)
     order, begin, starts = (launch.table(each, dy) for each in (slots.order, slots.begin, slots.starts))
     sizes = windows.width, dy.shape[1]
-    dstack = np.empty_like(dy, shape=(len(slots.starts), *sizes))
+    dstack = launch.empty((len(slots.starts), *sizes), like=dy)
     launch.elements(contract_transposed_v1, dstack.size, dy, weight, order, begin, dstack, *sizes, dstack.size)
     count = len(slots.starts)
     launch.elements(gather_transposed_v1, dx.size, dstack, starts, dx, count, windows.in_channels, *sizes, dx.size)
@@ -189,8 +189,7 @@ def _slots(windows, distinct):
 
 def _gather(x, windows, slots):
     sizes = windows.width, x.shape[1]
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    stack = np.empty_like(x, shape=(len(slots.starts), *sizes))
+    stack = launch.empty((len(slots.starts), *sizes), like=x)
     starts = launch.table(slots.starts, x)
     launch.elements(gather_v1, stack.size, x, starts, stack, windows.in_channels, *sizes, stack.size)
     return stack

@@ -377,8 +377,7 @@ def backward_weight(dy, x, dweight, windows, variant):
     tiles = windows.tiles(shape.tile)
     columns = x.shape[1]
     spans, span = spans_of(windows, variant, columns)
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    sums = dweight if spans == 1 else np.empty_like(dweight, shape=(spans, *dweight.shape))
+    sums = dweight if spans == 1 else launch.empty((spans, *dweight.shape), like=dweight)
     tables = windows.starts, tiles.rows, tiles.panel, tiles.first, tiles.length
     launch.blocks(
         BAND[shape],

@@ -20,7 +20,6 @@ x (C, M), y (O, M), weight (O, K), M = H*W*N. Each thread holds PER_THREAD x PER
 rows and THREADS_X columns apart, so that neighbouring threads read and write neighbouring columns.
 """
 
-import numpy as np
 from numba import cuda
 
 from sccengine.kernels.cuda import launch
@@ -206,8 +205,7 @@ def backward_weight(dy, x, dweight, windows):
     spans = min(MOST_SPANS, launch.divide_up(columns, SPAN))
     span = launch.divide_up(launch.divide_up(columns, spans), DEPTH) * DEPTH
     spans = launch.divide_up(columns, span)
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    sums = dweight if spans == 1 else np.empty_like(dweight, shape=(spans, *dweight.shape))
+    sums = dweight if spans == 1 else launch.empty((spans, *dweight.shape), like=dweight)
     grid = (launch.divide_up(int(tiles.length.max()), COLUMNS), tiles.count, spans)
     sizes = windows.out_channels, windows.in_channels, windows.width, columns
     launch.blocks(band_v1, grid, (THREADS_X, THREADS_Y), dy, x, *_tables(windows, tiles, x), sums, span, *sizes)

@@ -10,8 +10,6 @@ through memory. For float64, for kernel sizes that have no v2, and for tensor co
 v2: separable_tiles.py, one kernel beside the one that folds; z stays in shared memory.
 """
 
-import numpy as np
-
 from sccengine.kernels.cuda import depthwise, launch, scc, separable_tiles
 from sccengine.kernels.cuda.separable_fold import fold
 
@@ -29,8 +27,7 @@ def forward(x, depthwise_stage, mixing_stage, y, windows, stride, padding, preci
         return
     taps, shift = fold(depthwise_stage)
     weight, bias = fold(mixing_stage)
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    z = np.empty_like(x, shape=(len(x), *y.shape[1:]))
+    z = launch.empty((len(x), *y.shape[1:]), like=x)
     depthwise.forward(x, taps, shift, z, stride, padding, depthwise_stage.relu)
     z, y = _flat(z), _flat(y)
     variant = scc.choose("forward", windows, y, precision)

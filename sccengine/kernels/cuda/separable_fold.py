@@ -80,8 +80,7 @@ def fold(stage):
     """(weight, shift) of a stage, folded."""
     arrays, present = statistics(stage)
     weight = stage.weight
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    folded, shift = np.empty_like(weight), np.empty_like(weight, shape=(len(weight),))
+    folded, shift = launch.empty(weight.shape, like=weight), launch.empty((len(weight),), like=weight)
     sizes = weight.size // len(weight), weight.size
     launch.elements(fold_v1, weight.size, weight, *arrays, folded, shift, present, *sizes, float(stage.eps))
     return folded, shift
@@ -158,9 +157,9 @@ def fold_and_pack(depthwise_stage, mixing_stage, windows, shape, pitch):
     weight, depthwise_weight = mixing_stage.weight, depthwise_stage.weight
     panels = panels_of(windows, False, shape.tile, shape.depth)
     filters, channels, slabs = len(weight), len(depthwise_weight), len(panels.tile_of)
-    packed = np.empty_like(weight, shape=(slabs, shape.depth, shape.tile))
-    shift = np.empty_like(weight, shape=(filters,))
-    taps = np.empty_like(weight, shape=(channels, pitch))
+    packed = launch.empty((slabs, shape.depth, shape.tile), like=weight)
+    shift = launch.empty((filters,), like=weight)
+    taps = launch.empty((channels, pitch), like=weight)
     tables = [launch.table(each, weight) for each in (windows.starts, panels.rows, panels.tile_of, panels.sources)]
     mixing, present = statistics(mixing_stage)
     depthwise, depthwise_present = statistics(depthwise_stage)

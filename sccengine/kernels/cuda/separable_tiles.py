@@ -393,8 +393,7 @@ def forward(x, depthwise_stage, mixing_stage, y, windows, stride, padding):
     tiles = len(panels.rows)
     down, across, groups = patch.counts(*size, batch)
     taps, packed, shift = fold_and_pack(depthwise_stage, mixing_stage, windows, shape, pitch_of(kernel))
-    # empty_like is NumPy's or CuPy's, after the array it is given.
-    sums = y if splits == 1 else np.empty_like(y, shape=(splits, *y.shape))
+    sums = y if splits == 1 else launch.empty((splits, *y.shape), like=y)
     tables = [launch.table(each, x) for each in (reads_of(*cut), busy_of(*cut, shape.strip), panels.begin, panels.rows)]
     launch.blocks(
         BLOCKS[name, kernel, lanes],
