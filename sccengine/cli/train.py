@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from sccengine.certify import certify_model, problems
-from sccengine.models import setting_text
+from sccengine.models import USES, setting_text
 from sccengine.training import RunDirectoryError, TrainingInterrupted
 from sccengine.training.job import build_trainer, choose_rates
 from sccengine.training.run_directory import RunDirectory
@@ -165,10 +165,8 @@ def _headline(trainer, out):
     """What is about to be trained on what, and where it goes."""
     options, environment = trainer.config["options"], trainer.config["environment"]
     scheme = options["scheme"]
-    if scheme == "dw+scc":
-        scheme += f" (groups {setting_text(options['groups'])}, overlap {setting_text(options['overlap'])})"
-    elif "gpw" in scheme:
-        scheme += f" (groups {setting_text(options['groups'])})"
+    used = ", ".join(f"{name} {setting_text(options[name])}" for name in USES[scheme])
+    scheme += f" ({used})" if used else ""
     count = sum(parameter.size for parameter in trainer.model.parameters())
     images = len(trainer.train_loader.dataset), len(trainer.test_loader.dataset)
     return (

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sccengine.models import mixing_layers
+from sccengine.models import USES, mixing_layers
 
 LEAST = 4
 _PENALTIES = np.logspace(-6, 3, 37)
@@ -65,8 +65,7 @@ def settings_of(design, stem=None):
     stem   None, or the network's: then groups and overlap of each layer are settings of their own, "groups, layer 0"
     """
     settings = {"model": design.model, "scheme": design.scheme, "width": design.width}
-    names = {"standard": (), "dw+pw": (), "dw+scc": ("groups", "overlap")}.get(design.scheme, ("groups",))
-    for name in names:
+    for name in USES[design.scheme]:
         value = getattr(design, name)
         if stem is None:
             settings[name] = value

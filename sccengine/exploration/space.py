@@ -18,7 +18,7 @@ from functools import cached_property, lru_cache
 from itertools import product
 
 from sccengine.data.counter import EXPLORATION, Draws
-from sccengine.models import MODELS, SCHEMES, STEMS, mixing_layers
+from sccengine.models import MODELS, SCHEMES, STEMS, USES, mixing_layers
 from sccengine.models.settings import Settings
 from sccengine.windows import ChannelWindows, exact_overlap
 
@@ -145,11 +145,11 @@ class Space:
     @lru_cache(maxsize=256)  # noqa: B019 - a space is a small value
     def _places(self, model, scheme, width):
         """The _Places of a network where groups and overlap are chosen: its layers, or all of them as one, or none."""
-        if scheme in ("standard", "dw+pw"):
+        if not USES[scheme]:
             return []
         layers = [(inputs, outputs) for _, inputs, outputs in mixing_layers(model, width, self.stem)]
         parts = [[layer] for layer in layers] if self.per_layer else [layers]
-        places = [_Place(part, self.groups, self.overlaps, scheme == "dw+scc") for part in parts]
+        places = [_Place(part, self.groups, self.overlaps, "overlap" in USES[scheme]) for part in parts]
         for i, place in enumerate(places):
             if not place.options:
                 where = f"mixing layer {i}" if self.per_layer else "all mixing layers"

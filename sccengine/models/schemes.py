@@ -21,7 +21,15 @@ from __future__ import annotations
 
 from sccengine import nn
 
-SCHEMES = ("standard", "dw+pw", "dw+gpw", "dw+gpw+shuffle", "dw+scc")
+#: The settings that each scheme has.
+USES = {
+    "standard": (),
+    "dw+pw": (),
+    "dw+gpw": ("groups",),
+    "dw+gpw+shuffle": ("groups",),
+    "dw+scc": ("groups", "overlap"),
+}
+SCHEMES = tuple(USES)
 DEFAULT_SCHEME = "dw+scc"
 
 

@@ -38,25 +38,24 @@ class Variant:
     overlap: float = 0.0
 
     def __str__(self):
-        if self.scheme == "dw+scc":
-            return f"{self.scheme} ({self.groups}, {self.overlap:g})"
-        return f"{self.scheme} ({self.groups})" if "gpw" in self.scheme else self.scheme
+        used = ", ".join(f"{getattr(self, name):g}" for name in models.USES[self.scheme])
+        return f"{self.scheme} ({used})" if used else self.scheme
 
     @property
     def slug(self):
         """Its name in a path."""
-        text = self.scheme
-        if "gpw" in text or "scc" in text:
-            text += f"-cg{self.groups}"
-        return f"{text}-co{self.overlap:g}" if "scc" in text else text
+        short = {"groups": "cg", "overlap": "co"}
+        used = [f"{short[name]}{getattr(self, name):g}" for name in models.USES[self.scheme]]
+        return "-".join([self.scheme, *used])
 
 
 def variants_of(schemes, groups, overlaps):
     """The Variants of every scheme with every setting that it uses, in order and without repetition."""
     found = []
     for scheme in schemes:
-        for count in groups if "gpw" in scheme or "scc" in scheme else (1,):
-            found += [Variant(scheme, count, share) for share in (overlaps if "scc" in scheme else (0.0,))]
+        uses = models.USES[scheme]
+        for count in groups if "groups" in uses else (1,):
+            found += [Variant(scheme, count, share) for share in (overlaps if "overlap" in uses else (0.0,))]
     return list(dict.fromkeys(found))
 
 
