@@ -26,7 +26,9 @@ _PLAIN = frozenset({np.ndarray, type(None)})
 
 
 class _Mode(threading.local):
-    recording = True
+    def __init__(self):
+        self.recording = True
+        self.before = []  # what it was outside each no_grad that this thread is in
 
 
 _mode = _Mode()
@@ -41,12 +43,12 @@ class no_grad(contextlib.ContextDecorator):
     """Context manager and decorator within which nothing is recorded."""
 
     def __enter__(self):
-        self._previous = is_grad_enabled()
+        _mode.before.append(_mode.recording)
         _mode.recording = False
         return self
 
     def __exit__(self, *exception):
-        _mode.recording = self._previous
+        _mode.recording = _mode.before.pop()
 
 
 class Tensor:
@@ -60,7 +62,7 @@ class Tensor:
     Raises TypeError for other dtypes, and RuntimeError where the device cannot be used.
     """
 
-    __slots__ = ("array", "requires_grad", "grad", "creator", "version", "_exposed", "_seen", "__weakref__")
+    __slots__ = ("array", "requires_grad", "grad", "creator", "version", "_exposed", "_seen", "_source", "__weakref__")
 
     def __init__(self, array, requires_grad=False, device=None):
         given = as_array(array)
@@ -89,6 +91,7 @@ class Tensor:
         self.version = 0
         self._exposed = False  # whether anybody else may hold the storage and write to it
         self._seen = None  # its fingerprint when that began, of a leaf that was without at first
+        self._source = None  # the leaf whose storage it is a view of
         return self
 
     @classmethod
@@ -122,6 +125,8 @@ class Tensor:
         self.changed()
 
     def _expose(self):
+        if self._source is not None:
+            self._source._expose()
         if not self._exposed:
             self._exposed = True
             self._seen = _fingerprint(self)
@@ -153,7 +158,10 @@ class Tensor:
         _walk(self, _first_gradient(self, gradient))
 
     def detach(self):
-        """A tensor that shares the values and stands outside the graph."""
+        """A tensor that shares the values and stands outside the graph.
+
+        Of an operator's result: who writes to its memory changes what backward computes with, and nothing notices.
+        """
         if self.creator is None:
             self._expose()
         result = Tensor._wrap(self.array)
@@ -163,6 +171,12 @@ class Tensor:
     def numpy(self):
         """The values as a NumPy array of shape (N, C, ...): a view on the host, a copy from a GPU."""
         return backend.to_host(self.data, "numpy()")
+
+    def __array_ufunc__(self, ufunc, method, *operands, **settings):
+        raise TypeError(
+            f"numpy.{ufunc.__name__} would take a Tensor out of the graph: use sccengine.functional, or the values "
+            "alone by .numpy()"
+        )
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.numpy(), dtype=dtype, copy=True if copy else None)
@@ -234,9 +248,11 @@ class Function:
                                     returns the result; ``self.save(...)`` keeps what backward needs
     ``backward(dy) -> tuple``       one gradient an input, None where ``self.needs_gradient[i]`` is False
 
-    Calling the instance, once, runs forward and records the node.
+    Calling the instance, once, runs forward and records the node. ``is_view``: whether the result is a view of the
+    first input.
     """
 
+    is_view = False
     needs_gradient = ()
     saved = ()
     inputs = None
@@ -271,12 +287,17 @@ class Function:
         result = self.forward(*arrays)
         if isinstance(result, np.generic):  # what NumPy's sums are, of all numbers
             result = np.asarray(result)
-        if True not in needs:
+        if True in needs:
+            self.order = next(_order)
+            self._watch_saved()
+            result = Tensor._wrap(result, creator=self)
+        else:
             self.release()
-            return Tensor._wrap(result)
-        self.order = next(_order)
-        self._watch_saved()
-        return Tensor._wrap(result, creator=self)
+            result = Tensor._wrap(result)
+        if self.is_view:
+            x = tensors[0]
+            result._source = x if x.creator is None and x._source is None else x._source
+        return result
 
     def _check_devices(self, arrays):
         devices = {backend.device_of(array) for array in arrays if array is not None}
@@ -288,9 +309,12 @@ class Function:
 
     def _watch_saved(self):
         """Note what leaves were like whose memory is kept; the result of an operator cannot be changed."""
-        leaves = [(at, t) for at, t in enumerate(self.inputs) if t is not None and t.creator is None]
+        leaves = []
+        for at, tensor in enumerate(self.inputs):
+            if tensor is not None:
+                leaves += [(at, t) for t in (tensor, tensor._source) if t is not None and t.creator is None]
         kept = {id(backend.owner(array)) for array in self.saved if array is not None} if leaves else ()
-        self._watched = [(at, t.version, _fingerprint(t)) for at, t in leaves if id(backend.owner(t.array)) in kept]
+        self._watched = [(at, t, t.version, _fingerprint(t)) for at, t in leaves if id(backend.owner(t.array)) in kept]
 
     def check(self):
         """Raise RuntimeError unless this node can still run backward on the values that it saw."""
@@ -299,8 +323,7 @@ class Function:
                 f"backward went through this {self._name} before and freed what it kept: "
                 "run forward again for a second backward"
             )
-        for position, version, fingerprint in self._watched:
-            tensor = self.inputs[position]
+        for position, tensor, version, fingerprint in self._watched:
             before = tensor._seen if fingerprint is None else fingerprint
             if tensor.version != version or _fingerprint(tensor) != before:
                 raise RuntimeError(

@@ -65,6 +65,7 @@ def _names(modules):
 def _fixed_in_module(module, names):
     """Entries of ``fixed``: the module's settings and mode, and what is registered in it."""
     name = names[id(module)]
+    yield vars(module), LENGTH, len(vars(module)), f"the number of attributes of {name}"
     for key, value in vars(module).items():
         if isinstance(value, dict):
             kind = key.strip("_").replace("_", " ")

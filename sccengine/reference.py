@@ -231,9 +231,9 @@ def relu_forward(x, ceiling=math.inf):
 
 
 def relu_backward(dy, x, ceiling=math.inf):
-    """dx = dy where 0 < x < ceiling, else 0."""
+    """dx = 0 where x <= 0 or x >= ceiling < inf, else dy; as in PyTorch, it passes a NaN, and ReLU's an infinity."""
     dy, x = _float64(dy, x)
-    return np.where((x > 0.0) & (x < ceiling), dy, 0.0)
+    return np.where((x <= 0.0) | ((x >= ceiling) & (ceiling < np.inf)), 0.0, dy)
 
 
 def max_pool2d_forward(x, kernel, stride=None, padding=0):

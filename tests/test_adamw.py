@@ -22,6 +22,14 @@ def test_the_first_step_is_lr_in_the_direction_of_the_sign():
     np.testing.assert_allclose(parameter.numpy(), [-0.01, 0.01, -0.01], rtol=1e-12)
 
 
+def test_a_second_moment_that_float32_holds_does_not_overflow_on_the_way():
+    parameter = Parameter(np.ones(9, np.float32))
+    optimizer = optim.AdamW([parameter], lr=0.01, weight_decay=0.0)
+    parameter.grad = Tensor(np.full(9, 3e19, np.float32))
+    optimizer.step()
+    np.testing.assert_allclose(parameter.numpy(), np.full(9, 0.99), rtol=1e-6)
+
+
 def test_weight_decay_is_decoupled_from_the_gradient():
     parameter = Parameter(np.ones(3))
     optimizer = optim.AdamW([parameter], lr=0.1, weight_decay=0.5)

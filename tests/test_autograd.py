@@ -9,6 +9,7 @@ import sccengine as scc
 import sccengine.functional as F
 from sccengine import backend
 from sccengine.autograd import Function, Parameter, Tensor, is_grad_enabled, no_grad
+from sccengine.optim import SGD
 
 
 class Scale(Function):
@@ -91,6 +92,50 @@ def test_no_grad_is_per_thread():
     assert seen == [True]
 
 
+def test_no_grad_may_be_entered_again_before_it_ends():
+    @no_grad()
+    def depth(n):
+        return 0 if n == 0 else 1 + depth(n - 1)
+
+    again = no_grad()
+    with again, again:
+        pass
+    assert depth(3) == 3 and is_grad_enabled()
+
+
+def test_one_decorator_in_two_threads_that_overlap():
+    inside, go_on = threading.Event(), threading.Event()
+    seen = []
+
+    @no_grad()
+    def wait():
+        inside.set()
+        go_on.wait(10)
+
+    def first():
+        wait()
+        seen.append(is_grad_enabled())
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    inside.wait(10)
+    with no_grad():
+        go_on.set()
+        wait()
+        thread.join()
+        assert not is_grad_enabled()
+    assert seen == [True] and is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    "work", [lambda x: np.maximum(x, 0), lambda x: np.ones(2, np.float32) + x, lambda x: np.float32(2) * x]
+)
+def test_numpy_cannot_take_a_tensor_out_of_the_graph_unnoticed(work):
+    with pytest.raises(TypeError, match=r"numpy\.\w+ would take a Tensor out of the graph"):
+        work(Tensor(np.ones(2, np.float32)))
+    np.testing.assert_array_equal(np.asarray(Tensor(np.ones(2, np.float32))), np.ones(2))
+
+
 def test_detach_cuts_the_graph():
     x = _leaf(3)
     y = F.add(_as_row(Scale(2.0)(x).detach()), _as_row(x))
@@ -154,6 +199,36 @@ def test_a_leaf_may_be_looked_at_between_forward_and_backward_but_not_changed(lo
     seen[1] = 7
     with pytest.raises(RuntimeError, match="changed in place"):
         y.backward(Tensor(np.ones(3, np.float32)))
+
+
+@pytest.mark.parametrize("requires_grad", [True, False])
+@pytest.mark.parametrize("change", ["data", "optimizer", "flattened data"])
+def test_a_leaf_is_watched_through_a_view_of_it(change, requires_grad):
+    values = np.random.default_rng(0).standard_normal((1, 3, 1, 2)).astype(np.float32)
+    x = Parameter(values, requires_grad) if change == "optimizer" else Tensor(values, requires_grad)
+    flat = F.flatten(x)
+    y = F.linear(flat, Parameter(np.ones((5, 6), np.float32)))
+    if change == "data":
+        x.data[0] += 1
+    elif change == "optimizer":
+        x.grad = Tensor(np.ones(x.shape, np.float32))
+        SGD([x], lr=0.1).step()
+    elif requires_grad:
+        with pytest.raises(ValueError, match="read-only"):
+            flat.data[0] += 1
+        return
+    else:
+        flat.data[0] += 1
+    with pytest.raises(RuntimeError, match="input 0 of Contraction, .* was changed in place"):
+        y.backward(Tensor(np.ones(y.shape, np.float32)))
+
+
+def test_values_of_a_leaf_that_only_change_places_are_noticed():
+    x = Tensor(np.random.default_rng(0).standard_normal((8, 3, 6, 6)).astype(np.float32))
+    y = F.conv2d(x, Parameter(np.ones((2, 3, 3, 3), np.float32)))
+    x.data[...] = x.numpy()[..., ::-1].copy()
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward(Tensor(np.ones(y.shape, np.float32)))
 
 
 def test_an_array_that_became_the_data_of_a_leaf_is_watched():

@@ -154,6 +154,10 @@ CHANGES = {
     "another parameter": (_exchange, r"first\.bias was moved or replaced"),
     "one parameter more": (_add_part, r"the number of parameters of Residual was 0 and is 1 now"),
     "evaluation mode": (lambda run: run.model.drop.eval(), r"drop\.training was True and is False now"),
+    "a forward of its own": (
+        lambda run: setattr(run.model.drop, "forward", lambda x: x),
+        r"the number of attributes of drop was \d+ and is \d+ now",
+    ),
     "another setting": (lambda run: setattr(run.model.drop, "p", 0.1), r"drop\.p was 0\.3 and is 0\.1 now"),
     "a hook": (
         lambda run: run.model.head.register_forward_hook(print),

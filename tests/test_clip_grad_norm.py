@@ -32,6 +32,16 @@ def test_a_single_parameter():
     np.testing.assert_allclose(parameter.grad.numpy(), [2.0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("value, others", [(np.nan, np.nan), (np.inf, 0.0)])
+def test_a_norm_that_is_not_finite(value, others):
+    parameters = [Parameter(np.ones(2)), Parameter(np.ones(1))]
+    parameters[0].grad, parameters[1].grad = Tensor(np.array([value, 1.0])), Tensor(np.array([3.0]))
+    norm = optim.clip_grad_norm(parameters, 1.0)
+    np.testing.assert_array_equal(float(norm), value)
+    np.testing.assert_array_equal(parameters[0].grad.numpy(), [np.nan, others])
+    np.testing.assert_array_equal(parameters[1].grad.numpy(), [others])
+
+
 @pytest.mark.skipif(num_threads() < 2, reason="needs two threads")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_norm_has_the_same_bits_with_any_number_of_threads(dtype):

@@ -31,6 +31,12 @@ def test_gradient_is_zero_at_both_ends(operator, ceiling):
     np.testing.assert_array_equal(x.grad.numpy(), [[0, 0, 1, float(6 < ceiling), float(7 < ceiling)]])
 
 
+def test_the_gradient_passes_where_relu_is_infinite_and_where_it_is_nan():
+    x = Tensor(np.array([[np.inf, np.nan, -np.inf]], np.float32), requires_grad=True)
+    F.relu(x).backward(Tensor(np.ones((1, 3), np.float32)))
+    np.testing.assert_array_equal(x.grad.numpy(), [[1, 1, 0]])
+
+
 def test_nan_stays_visible():
     assert np.isnan(F.relu(np.full((1, 2), np.nan, dtype=np.float32)).numpy()).all()
     assert np.isnan(F.relu6(np.full((1, 2), np.nan, dtype=np.float32)).numpy()).all()

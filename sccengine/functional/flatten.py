@@ -8,6 +8,8 @@ from sccengine.functional import checks
 
 
 class FlattenFunction(Function):
+    is_view = True
+
     def forward(self, x):
         checks.batched("flatten", x)
         x = rows(x)

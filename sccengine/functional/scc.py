@@ -117,6 +117,7 @@ def scc(x, weight, bias=None, *, groups, overlap, stride=1, relu=False, variant=
     relu       whether negative results become 0, as by F.relu, before they are written
     variant    "auto" (tuning.py chooses) or a name of ``kernels.scc.VARIANTS``: the same result by another road
 
+    An infinity or a NaN may also spoil filters that lie close by and do not read its channel: tiles multiply by zeros.
     Raises ValueError or TypeError where settings, shapes or dtypes do not fit, before anything is computed.
     """
     stride = checks.pair("scc", "stride", stride, 1)

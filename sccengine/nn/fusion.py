@@ -30,23 +30,30 @@ from sccengine.nn.conv2d import Conv2d
 from sccengine.nn.relu import ReLU
 from sccengine.nn.scc import SCC
 
-_mode = threading.local()
+
+class _Mode(threading.local):
+    def __init__(self):
+        self.unfused = False
+        self.before = []  # what it was outside each `unfused` that this thread is in
+
+
+_mode = _Mode()
 
 
 class unfused(contextlib.ContextDecorator):
     """Context manager and decorator within which, in this thread, every layer computes for itself."""
 
     def __enter__(self):
-        self._previous = _is_unfused()
+        _mode.before.append(_mode.unfused)
         _mode.unfused = True
         return self
 
     def __exit__(self, *exception):
-        _mode.unfused = self._previous
+        _mode.unfused = _mode.before.pop()
 
 
 def _is_unfused():
-    return getattr(_mode, "unfused", False)
+    return _mode.unfused
 
 
 def apply(layers, x):

@@ -16,6 +16,7 @@ def clip_grad_norm(parameters, max_norm):
     The norm is the root of the sum of squares over all ``parameters`` that have a gradient, added up in float64 in a
     fixed order. It comes as a Tensor of shape () on the gradients' device, which computes it and goes on: only reading
     it, with ``float(norm)``, waits. A norm that is not finite is returned like any other: check it where that matters.
+    As in PyTorch, a norm of NaN makes all gradients NaN, an infinite one 0, infinities NaN.
     Raises RuntimeError where gradients are on several devices.
     """
     max_norm = checks.above_zero("clip_grad_norm", "max_norm", max_norm)

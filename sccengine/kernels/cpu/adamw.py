@@ -25,10 +25,13 @@ def _update(
 ):
     keep1, take1, keep2, take2, shrink, rate, root, eps = rates.astype(parameter.dtype)
     correction = parameter.dtype.type(1 / rates[6])
+    # g**2 alone would overflow sooner than what is added.
+    root_take2 = np.sqrt(take2)
     for i in range(parameter.size):
         g = gradient[i]
         m = keep1 * first_moment[i] + take1 * g
-        v = keep2 * second_moment[i] + take2 * g * g
+        share = root_take2 * g
+        v = keep2 * second_moment[i] + share * share
         first_moment[i] = m
         second_moment[i] = v
         parameter[i] = shrink * parameter[i] - rate * m / (np.sqrt(v) * correction + eps)

@@ -1,4 +1,10 @@
-"""The sum of an array's bits, by which the training graph sees that somebody wrote to what it keeps for backward."""
+"""The weighted sum of an array's bits, by which the training graph sees that somebody wrote to what it keeps.
+
+    sum_i word[i] * weight[i] mod 2^64        weight[i] = (i + 1) * 0x9E3779B1 mod 2^32, no two alike
+
+Each word has a weight of its own, so that values that only change places are seen, too; the sum is the same whoever
+takes which part of it.
+"""
 
 import numpy as np
 from numba import prange
@@ -6,12 +12,14 @@ from numba import prange
 from sccengine.kernels.cpu.compile import PARALLEL_WORK, jit, parallel_jit, shares
 from sccengine.kernels.cpu.scc_panels import share_of
 
+_STEP, _MASK = np.uint64(0x9E3779B1), np.uint64(0xFFFFFFFF)
+
 
 @jit
 def _sum_share(words, begin, end):
     total = np.uint64(0)
-    for i in range(begin, end):
-        total += words[np.uint64(i)]
+    for i in range(np.uint64(begin), np.uint64(end)):
+        total += words[i] * ((i + np.uint64(1)) * _STEP & _MASK)
     return total
 
 
@@ -29,10 +37,9 @@ def _sum_words(
 def bit_sum(
     x,  # (n,), of 4 or 8 bytes an element
 ):
-    """The sum of its 32-bit words, as an integer."""
+    """The weighted sum of its 32-bit words, as an integer."""
     words = x.view(np.uint32)
-    if len(words) < PARALLEL_WORK:
-        return int(words.sum(dtype=np.uint64))
-    sums = np.empty(shares(True), np.uint64)
-    _sum_words(words, sums)
+    parallel = len(words) >= PARALLEL_WORK
+    sums = np.empty(shares(parallel), np.uint64)
+    _sum_words(words, sums, parallel=parallel)
     return int(sums.sum())

@@ -61,6 +61,6 @@ def scale(
     max_norm,
 ):
     factor = max_norm / (float(norm[0]) + TINY)
-    if factor < 1.0:
+    if not factor >= 1.0:  # NaN, too
         for gradient in gradients:
             _scale(gradient.reshape(-1), factor)

@@ -1,5 +1,6 @@
-"""ReLU and ReLU6: y = min(max(x, 0), ceiling); the gradient passes where 0 < y < ceiling. NaN stays NaN."""
+"""ReLU and ReLU6: y = min(max(x, 0), ceiling); the gradient is 0 at both ends. NaN stays NaN."""
 
+import numpy as np
 from numba import prange
 
 from sccengine.kernels.cpu.compile import BLOCK, PARALLEL_WORK, jit, parallel_jit
@@ -27,8 +28,9 @@ def _pass_inside(
 ):
     zero = y.dtype.type(0)
     top = y.dtype.type(ceiling)
+    has_top = top < np.inf
     for i in range(y.size):
-        dx[i] = zero if (y[i] <= zero) | (y[i] >= top) else dy[i]
+        dx[i] = zero if (y[i] <= zero) | (has_top & (y[i] >= top)) else dy[i]
 
 
 @parallel_jit

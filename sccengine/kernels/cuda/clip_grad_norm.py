@@ -104,7 +104,7 @@ def scale_v1(
 ):
     i = thread_index()
     factor = _factor(norm, max_norm)
-    if i < M and factor < 1:
+    if i < M and not factor >= 1:
         gradient[i] *= gradient.dtype.type(factor)
 
 
@@ -117,7 +117,7 @@ def scale_v2(
     max_norm,  # float64
 ):
     factor = _factor(norm, max_norm)
-    if not factor < 1:
+    if factor >= 1:
         return
     by = like.dtype.type(factor)
     tensor, first, count = chunk(chunks)

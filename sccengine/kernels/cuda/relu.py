@@ -1,6 +1,6 @@
 """ReLU (ceiling = inf) and ReLU6 (ceiling = 6): y = min(max(x, 0), ceiling), NaN stays NaN.
 
-    dx = dy where 0 < y < ceiling, else 0
+    dx = 0 where y <= 0 or y = 6, else dy
 
 The backward needs y alone, so x can be freed. Arrays are flat. Floor, in bytes a float32 element: forward 8 (read x,
 write y), backward 12 (read dy and y, write dx).
@@ -10,6 +10,8 @@ v2  one thread per four elements, 128 bits an access
 """
 
 from __future__ import annotations
+
+import math
 
 from numba import cuda
 
@@ -29,7 +31,7 @@ def _clamped(value, zero, ceiling):
 
 @cuda.jit(device=True)
 def _passed(dy, y, zero, ceiling):
-    return dy if y > 0 and y < ceiling else zero
+    return zero if y <= 0 or (y >= ceiling and ceiling < math.inf) else dy
 
 
 @cuda.jit
