@@ -379,6 +379,8 @@ def as_array(value):
         array = np.asarray(value)
         if array.dtype == np.float64 and not hasattr(value, "dtype"):
             array = array.astype(np.float32)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype == object:
         raise TypeError(f"a tensor holds float32, float64 or integers, got {type(value).__name__}")
     if array.dtype not in (np.float32, np.float64) and array.dtype.kind not in "iu":

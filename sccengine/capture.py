@@ -55,6 +55,8 @@ def capture_step(step_fn, *example_inputs, device=None):
     example_inputs   arrays or Tensors whose shapes and dtypes all inputs will have; nothing is computed with them
     device           where the step runs; None: where the inputs are, for host arrays the default device
 
+    A replay looks at no label: one out of range makes the loss NaN, where the eager step names it.
+
     ``step_fn`` gets Tensors and returns a Tensor, an array of the device, None, or tuples, lists and dicts of them.
     Raises TypeError for inputs that are no arrays, and ValueError for one that requires a gradient, which would go to
     the step's copy of it.

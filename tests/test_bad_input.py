@@ -25,6 +25,9 @@ CASES = {
         TypeError,
         "running_mean must be an array or None, got list",
     ),
+    "a layer of other channels": (lambda: nn.SCC(6, 4)(X), ValueError, r"SCC: made for 6 channels, .* \(2, 8, 3, 3\)"),
+    "channels last": (lambda: nn.Conv2d(8, 4, 3)(X.transpose(0, 2, 3, 1)), ValueError, "Conv2d: made for 8 channels"),
+    "a norm of other channels": (lambda: nn.BatchNorm2d(7)(X), ValueError, "BatchNorm2d: made for 7 channels"),
     "a billion channels": (lambda: ChannelWindows.grouped(10**9, 10**9, 1), ValueError, "in_channels must be at most"),
     "a model too wide": (lambda: models.build("dscnet", width=1e9), ValueError, "must be at most"),
     "lr beyond floats": (lambda: optim.SGD([Parameter([1.0])], lr=10**400), ValueError, "lr is too large"),
@@ -42,6 +45,10 @@ CASES = {
 def test_nonsense_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_bytes_in_another_order_are_put_right():
+    np.testing.assert_array_equal(Tensor(np.arange(3, dtype=">f4")).numpy(), np.arange(3, dtype=np.float32))
 
 
 def test_matrices_are_read_as_arrays():

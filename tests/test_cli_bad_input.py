@@ -64,6 +64,36 @@ def test_a_damaged_data_file_is_a_failure_and_no_wrong_usage(tmp_path, capfd):
     _fails(capfd, ["train", "--out", tmp_path / "run", "--dataset", dataset], 1, "a.npz", "pictures")
 
 
+def test_a_folder_of_another_kind_is_refused_and_left_alone(trained, tmp_path, capfd):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "settings.json").write_text("{}")
+    _fails(capfd, ["train", "--out", other, *SHORT], 1, f"{other} holds a comparison or an exploration")
+    _fails(
+        capfd, ["compare", "--out", other, "--quiet", "--device", "cpu"], 1, "settings.json: expected an object with"
+    )
+    assert {path.name for path in other.iterdir()} - {"run.lock"} == {"settings.json"}
+    before = sorted(path.name for path in trained.iterdir())
+    _fails(capfd, ["compare", "--out", trained, "--quiet", "--device", "cpu"], 2, f"{trained} holds a run")
+    _fails(capfd, ["explore", "--out", trained, "--quiet", "--device", "cpu"], 1, f"{trained} holds a run")
+    assert sorted(path.name for path in trained.iterdir()) == before
+
+
+def test_options_that_a_run_has_its_own_of_are_refused(trained, tmp_path, capfd):
+    for option in (["--groups", "4"], ["--input", "1x8x8"], ["--scheme", "dw+pw"]):
+        _fails(
+            capfd, ["export", trained, "--out", tmp_path / "x.onnx", *option], 2, f"{option[0]} is for a model by name"
+        )
+
+
+def test_training_without_a_standard_output(tmp_path):
+    arguments = ["train", "--out", str(tmp_path / "a"), *SHORT[:4], "--device", "cpu"]
+    code = f"import sys; sys.stdout = None; from sccengine.cli.main import run; sys.exit(run({arguments!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a" / "best.safetensors").exists()
+
+
 def test_an_empty_folder_name_is_wrong_usage(capfd):
     _fails(capfd, ["train", "--out", "", *SHORT], 2, "--out", "names no folder")
 

@@ -196,7 +196,7 @@ class DeviceArray:
         self.shape, self.strides, self.ndim = array.shape, array.strides, array.ndim
         self.dtype, self.size, self.flags, self.base = array.dtype, array.size, array.flags, array.base
         self.device = SimpleNamespace(id=0)
-        self.data = SimpleNamespace(ptr=array.ctypes.data)
+        self.data = SimpleNamespace(ptr=array.ctypes.data, device_id=0)
 
     @property
     def __cuda_array_interface__(self):
@@ -220,7 +220,7 @@ def gpu(monkeypatch):
         described = SimpleNamespace(__array_interface__=value.__cuda_array_interface__, owner=value)
         return DeviceArray(np.asarray(described))
 
-    cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=lambda: 1))
+    cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=lambda: 1, getDevice=lambda: 0))
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(ndarray=DeviceArray, asarray=asarray, cuda=cuda))
     monkeypatch.setattr(backend, "cuda_problem", lambda: None)
 

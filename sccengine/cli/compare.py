@@ -116,7 +116,10 @@ def compare(
     """
     choose_rates(options)
     given = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if (out / "config.json").exists():
+        raise click.UsageError(f"{out} holds a run: choose another --out for a comparison", ctx)
     if (out / "settings.json").exists():
+        read_settings(out)
         if not resume and not dry_run:
             message = f"{out} already holds a comparison: add --resume to go on with it, or choose another --out"
             raise click.UsageError(message, ctx)

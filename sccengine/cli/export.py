@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from sccengine import models
 
@@ -28,7 +29,8 @@ from .trained import WEIGHTS, load_trained
 @click.option("--input", "input_shape", type=Shape(), default="1x8x8", show_default=True, help="Size of one image.")
 @click.option("--classes", type=click.IntRange(min=1), default=10, show_default=True)
 @json_option
-def export(source, out, weights, load, input_shape, classes, as_json, **settings):
+@click.pass_context
+def export(ctx, source, out, weights, load, input_shape, classes, as_json, **settings):
     """Write RUN_OR_MODEL, a run directory or the name of a model, to an ONNX file of standard operators.
 
     Size, classes and settings of a run are its own; the options of this verb are for a model by name. The file's
@@ -45,6 +47,10 @@ def export(source, out, weights, load, input_shape, classes, as_json, **settings
     if Path(source).is_dir():
         if load is not None:
             raise click.UsageError("--load is for a model by name; a run has its own weights (--weights)")
+        for option in ("input_shape", "classes", *settings):
+            if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+                name = {"input_shape": "input"}.get(option, option)
+                raise click.UsageError(f"--{name.replace('_', '-')} is for a model by name; a run has its own")
         model, config = load_trained(source, weights, "cpu")
         data = config["data"]
         input_shape, settings = data["image_shape"], config["model"]

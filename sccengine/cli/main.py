@@ -93,7 +93,9 @@ def run(arguments=None):
             return result if isinstance(result, int) else 0
         except click.exceptions.Exit as error:
             return error.exit_code
-        except click.Abort:
+        except click.Abort as error:
+            if isinstance(error.__cause__, EOFError):  # which click takes for an end that somebody typed
+                return _fail(_describe(error.__cause__), 1)
             return _fail("interrupted", 130)
         except click.UsageError as error:
             verb = error.ctx.command_path if error.ctx else "sccengine"

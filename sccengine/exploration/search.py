@@ -49,8 +49,8 @@ def import_optuna():
         import optuna
     except ImportError as error:
         raise ImportError(
-            f"the samplers nsga2 and tpe need Optuna ({error}): "
-            f'pip install "sccengine[explore]", or take grid or random'
+            f"the samplers nsga2 and tpe and the dashboard need Optuna ({error}): "
+            f'pip install "sccengine[explore]"; the samplers grid and random do not'
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

@@ -75,6 +75,8 @@ class FileStore:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunDirectoryError(f"cannot make the folder {self.path}: {error.strerror}") from error
+        if (self.path / "config.json").exists():
+            raise RunDirectoryError(f"{self.path} holds a run: choose another folder for an exploration")
         with self._locked():
             if self.read_plan() != saved:
                 return False

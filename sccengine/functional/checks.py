@@ -28,6 +28,12 @@ def named(operator, build, *settings):
         raise type(error)(f"{operator}: {error}") from None
 
 
+def channels(operator, x, wanted):
+    """Check that ``x``, (N, C, ...), has as many channels as a layer was made for."""
+    if x.ndim >= 2 and x.shape[1] != wanted:
+        raise ValueError(f"{operator}: made for {wanted} channels, got an input of shape {tuple(x.shape)}, (N, C, ...)")
+
+
 def positive(operator, name, value):
     """``value`` as an int of at least 1."""
     if not isinstance(value, Integral) or isinstance(value, bool):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sccengine import functional as F
-from sccengine.autograd import Parameter
+from sccengine.autograd import Parameter, as_tensor
 from sccengine.functional import checks
 from sccengine.nn import init
 from sccengine.nn.module import Module
@@ -52,6 +52,8 @@ class BatchNorm2d(Module):
 
     def forward(self, x, residual=None):
         """The normalised x (N, C, ...), plus ``residual`` of its shape where given; the ReLU comes after the sum."""
+        x = as_tensor(x)
+        checks.channels("BatchNorm2d", x, self.num_features)
         updates = self.training and self.track_running_stats
         return F.batch_norm(
             x,

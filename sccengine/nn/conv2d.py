@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sccengine import functional as F
-from sccengine.autograd import Parameter
+from sccengine.autograd import Parameter, as_tensor
 from sccengine.functional import checks
 from sccengine.nn import init
 from sccengine.nn.module import Module
@@ -39,6 +39,8 @@ class Conv2d(Module):
         init.default_(self.weight, self.bias)
 
     def forward(self, x):
+        x = as_tensor(x)
+        checks.channels("Conv2d", x, self.in_channels)
         return F.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding, groups=self.groups)
 
     def extra_repr(self):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sccengine import functional as F
-from sccengine.autograd import Parameter
+from sccengine.autograd import Parameter, as_tensor
 from sccengine.functional import checks
 from sccengine.nn import init
 from sccengine.nn.module import Module
@@ -36,11 +36,13 @@ class SCC(Module):
         init.default_(self.weight, self.bias)
 
     def forward(self, x):
+        x = as_tensor(x)
+        checks.channels("SCC", x, self.in_channels)
         return F.scc(x, self.weight, self.bias, groups=self.groups, overlap=self.overlap, stride=self.stride)
 
     def extra_repr(self):
         windows = self.windows
-        text = f"{self.in_channels}, {self.out_channels}, groups={self.groups}, overlap={self.overlap}"
+        text = f"{self.in_channels}, {self.out_channels}, groups={self.groups}, overlap={self.overlap!s}"
         text += f", K={windows.width}, S={windows.shift}, D={windows.cycle}, effective_overlap={windows.overlap:.4g}"
         if self.stride != (1, 1):
             text += f", stride={self.stride}"

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request: the step under way is finished first. A second Ctrl-C stops at once."""
+"""Ctrl-C, SIGTERM and a closed terminal as requests: the step under way is finished. A second Ctrl-C stops at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 
-_SIGNALS = ("SIGINT", "SIGTERM")
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last
 _NOTICE = b"\nfinishing the step under way, then saving; press Ctrl-C again to stop at once\n"
 
 
@@ -22,8 +22,7 @@ class Interruption:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            for name in _SIGNALS:
-                number = getattr(signal, name)
+            for number in (getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)):
                 self._previous[number] = signal.signal(number, self._receive)
         return self
 

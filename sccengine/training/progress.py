@@ -16,7 +16,7 @@ def make_progress(style="auto"):
     if style not in STYLES:
         raise ValueError(f"progress must be one of {', '.join(map(repr, STYLES))}, got {style!r}")
     if style == "auto":
-        style = "notebook" if _in_notebook() else "terminal" if sys.stdout.isatty() else "plain"
+        style = "notebook" if _in_notebook() else "terminal" if sys.stdout and sys.stdout.isatty() else "plain"
     return {"terminal": Terminal, "plain": Plain, "notebook": Notebook, "quiet": Progress}[style]()
 
 

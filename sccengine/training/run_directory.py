@@ -66,6 +66,10 @@ class RunDirectory:
         """
         remove_temporaries(self.path)
         if not self.holds_run():
+            if (self.path / "settings.json").exists():
+                raise RunDirectoryError(
+                    f"{self.path} holds a comparison or an exploration: choose another folder for a run"
+                )
             self._begin(config)
             return None
         if not resume:

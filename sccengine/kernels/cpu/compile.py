@@ -6,7 +6,8 @@ Arithmetic: contraction to FMA, reassociation (needed to vectorise sums), recipr
 Cache: Numba notices an edit of the file a kernel stands in, not of a helper it imports, and would go on running
 old machine code. So the folder carries a hash of all sources of this package and of Numba's version. It lies in
 $NUMBA_CACHE_DIR, else $SCCENGINE_CACHE_DIR, else the platform's cache folder; without a writable folder kernels
-are compiled anew in each process. Numba's own setting is changed only while a kernel is being decorated.
+are compiled anew in each process, and where a file is damaged its kernel is. Numba's own setting is changed only while
+a kernel is being decorated.
 
 Threads: unless the user chose a layer, GNU OpenMP with a short spin where it exists, else Numba's workqueue.
 Workqueue sleeps between launches, and waking it costs 50 to 200 us. OpenMP's own default spins for 8 ms when another
@@ -15,11 +16,13 @@ and cost no more than a wake-up when they are in vain. Launches from several Pyt
 aborts the process otherwise. GNU OpenMP aborts a forked child, so there kernels run on the calling thread.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numba
@@ -113,9 +116,24 @@ def _njit(function, subfolder="", **options):
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = os.path.join(folder, subfolder) if folder else ""
     try:
-        return numba.njit(cache=folder is not None, **_OPTIONS, **options)(function)
+        dispatcher = numba.njit(cache=folder is not None, **_OPTIONS, **options)(function)
     finally:
         numba.config.CACHE_DIR = before
+    dispatcher._cache.load_overload = functools.partial(_load_if_whole, dispatcher._cache)
+    return dispatcher
+
+
+def _load_if_whole(cache, signature, context):
+    """What the cache holds for the signature; None, and nothing kept, where its files are damaged."""
+    try:
+        return type(cache).load_overload(cache, signature, context)
+    except Exception as error:
+        warnings.warn(
+            f"a kernel is compiled anew, its files in {cache.cache_path} are damaged ({error!r})", stacklevel=2
+        )
+        with contextlib.suppress(OSError):
+            cache.flush()
+        return None
 
 
 def jit(function):
