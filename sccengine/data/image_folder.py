@@ -52,7 +52,10 @@ def load_image_folder(path, image_size=32):
 
 
 def read_image(path, height, width, channels=3):
-    """One image file as uint8 (channels, height, width), prepared as in `load_image_folder` (1 or 3 channels)."""
+    """One image file as uint8 (channels, height, width), prepared as in `load_image_folder` (1 or 3 channels).
+
+    Raises ValueError for sizes that are none, ImportError without Pillow, FileNotFoundError, DataError for no image.
+    """
     height, width = (checks.positive("read_image", "height and width", size) for size in (height, width))
     if channels not in (1, 3):
         raise ValueError(f"read_image: channels must be 1 or 3, got {channels!r}")

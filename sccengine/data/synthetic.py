@@ -48,6 +48,7 @@ def load_synthetic(train=5_000, test=1_000, seed=0):
     """(train, test): `train` and `test` images, uint8 (N, 3, 32, 32), label i % 10 at position i.
 
     Image i of a part depends only on (seed, part, i), so a larger set starts with the smaller one.
+    Raises TypeError or ValueError for numbers of images or seeds that are none.
     """
     seed = check_seed(seed, "load_synthetic")
     counts = {"train": train, "test": test}

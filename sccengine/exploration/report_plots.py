@@ -112,7 +112,8 @@ def draw_curves(digest, title=""):
         )
         if stopped:
             axes.plot(epochs[-1], places[-1], "x", color=color, ms=6)
-    for color, style, label in ((FRONT, "-", "front"), (OTHER, "-", "others"), (STOPPED, "--x", "stopped early")):
+    kinds = [(FRONT, "-", "front"), (OTHER, "-", "others"), (STOPPED, "--x", "stopped early")]
+    for color, style, label in kinds if any(trial.state == "stopped" for trial in curves) else kinds[:2]:
         axes.plot([], [], style, color=color, label=label)
     axes.set_ylim(y.low, y.high)
     axes.set_yticks([place for place, _ in y.ticks], [text for _, text in y.ticks])

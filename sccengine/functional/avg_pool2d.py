@@ -31,5 +31,6 @@ def avg_pool2d(x, kernel_size, stride=None, padding=0):
     """Average pooling of x (N, C, H, W) to (N, C, HO, WO), HO = (H + 2 * padding - kernel) // stride + 1.
 
     ``kernel_size``, ``stride`` (default: the kernel) and ``padding`` (at most half the kernel): an int or (h, w).
+    Raises ValueError or TypeError where settings, shapes or dtypes do not fit, before anything is computed.
     """
     return AvgPool2dFunction(kernel_size, stride, padding)(x)

@@ -113,6 +113,8 @@ def batch_norm(
     relu        apply max(y, 0), after the addition, in the same pass
     num_batches_tracked   None, or an int64 array of one element that a training call counts up. With ``momentum`` None
                 the running statistics are the average over so many batches.
+
+    Raises ValueError or TypeError where settings, shapes or dtypes do not fit, before anything is computed.
     """
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: give both running_mean and running_var, or neither")

@@ -35,5 +35,8 @@ def _shuffled(x, groups):
 
 
 def channel_shuffle(x, groups):
-    """Interleave the ``groups`` equal groups of channels of x (N, C, ...); ``groups`` must divide C."""
+    """Interleave the ``groups`` equal groups of channels of x (N, C, ...).
+
+    Raises ValueError unless ``groups`` divides C, TypeError for a number of groups or a dtype that is none.
+    """
     return ChannelShuffleFunction(groups)(x)

@@ -39,6 +39,7 @@ def dropout(x, p=0.5, training=True, key=None):
     """Zero elements of x (N, C, ...) with probability ``p`` in [0, 1); the identity where not ``training`` or p is 0.
 
     ``key``: an int in [0, 2**64) that fixes the mask; None draws the next one of the engine's seed.
+    Raises ValueError for a ``p`` or ``key`` out of range, TypeError for one of another kind.
     """
     p = checks.fraction("dropout", "p", p)
     if key is not None and (not isinstance(key, Integral) or isinstance(key, bool)):

@@ -21,5 +21,5 @@ class FlattenFunction(Function):
 
 
 def flatten(x):
-    """Everything but the batch in one axis. x: (N, C, ...) -> (N, C*...)."""
+    """Everything but the batch in one axis. x: (N, C, ...) -> (N, C*...). Raises ValueError for another rank."""
     return FlattenFunction()(x)

@@ -25,5 +25,8 @@ class GlobalAvgPool2dFunction(Function):
 
 
 def global_avg_pool2d(x):
-    """The mean over H and W of x (N, C, H, W), as (N, C): what a linear classifier reads."""
+    """The mean over H and W of x (N, C, H, W), as (N, C): what a linear classifier reads.
+
+    Raises ValueError for x of another rank.
+    """
     return GlobalAvgPool2dFunction()(x)

@@ -33,10 +33,10 @@ class ReLUFunction(Function):
 
 
 def relu(x):
-    """max(x, 0). x: (N, C, ...)."""
+    """max(x, 0). x: (N, C, ...); ValueError for fewer axes, TypeError unless floating."""
     return ReLUFunction("relu", math.inf)(x)
 
 
 def relu6(x):
-    """min(max(x, 0), 6). x: (N, C, ...)."""
+    """min(max(x, 0), 6). x: (N, C, ...); errors as those of ``relu``."""
     return ReLUFunction("relu6", 6.0)(x)

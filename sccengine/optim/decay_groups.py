@@ -12,6 +12,8 @@ def decay_groups(model, weight_decay):
     Weights of convolutions, SCC and linear layers have rank >= 2; every bias and every batch-norm parameter has rank 1.
 
         optimizer = optim.SGD(optim.decay_groups(model, 5e-4), lr=0.1, momentum=0.9)
+
+    Raises TypeError unless ``model`` is a Module.
     """
     if not callable(getattr(model, "parameters", None)):
         raise TypeError(f"decay_groups: model must be a Module, got {type(model).__name__}")

@@ -88,7 +88,10 @@ class CheckpointFolder:
 
 
 def save_weights(path, weights, state=None):
-    """Write a state dict (name -> array) as an ordinary safetensors file, readable by any safetensors reader."""
+    """Write a state dict (name -> array) as an ordinary safetensors file, readable by any safetensors reader.
+
+    Raises CheckpointError where it cannot be written; nothing is left half written then.
+    """
     try:
         _write(path, WEIGHTS_FORMAT, dict(weights), state or {})
     except OSError as error:
@@ -96,7 +99,10 @@ def save_weights(path, weights, state=None):
 
 
 def load_weights(path):
-    """(name -> array, state) of a file that `save_weights` wrote, or of any safetensors file (state is then {})."""
+    """(name -> array, state) of a file that `save_weights` wrote, or of any safetensors file (state is then {}).
+
+    Raises CheckpointError for a file that is missing, damaged or of another kind.
+    """
     arrays, record = _read(path)
     if record is None:
         return arrays, {}
