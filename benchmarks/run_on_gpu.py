@@ -18,7 +18,9 @@
     scan         the engine alone from 1 to 4096 images, and
     odd          at odd sizes of image and odd numbers of filters beside the even ones
     memcheck     every operator of tests/checks under compute-sanitizer,
-    racecheck    for its shared memory too
+    racecheck    for its shared memory too,
+    initcheck    for memory that is read before it is written,
+    synccheck    for barriers that not all threads reach
     tune         sccengine tune for MobileNet at batch 128,
     ship         what is clearly better than the rules as a table, in a file beside the results, and
     tuned        the training step again
@@ -101,6 +103,8 @@ def parts(tuning_table):
         "odd": _bench(3, "scc", "C=128 cg=2 co=0.5 N=64 H=15,16,17,31,32,33 O=127,128,129", *_only("F.scc")),
         "memcheck": Part([*sanitizer, "memcheck", *checks], 6),
         "racecheck": Part([*sanitizer, "racecheck", *checks], 6),
+        "initcheck": Part([*sanitizer, "initcheck", *checks], 3),
+        "synccheck": Part([*sanitizer, "synccheck", *checks], 3),
         "tune": Part(tune, 2),
         "ship": Part(ship, 0.2),
         "tuned": _bench(2, "train_step", "model=mobilenet batch=128", *eager),
