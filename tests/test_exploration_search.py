@@ -102,5 +102,5 @@ def test_without_optuna_grid_and_random_work_and_the_others_say_what_is_missing(
     assert choose_sampler(LARGE, 10) == "random"
     for sampler in ("grid", "random"):
         assert len(search(Plan(LARGE, sampler=sampler), 5)) == 5
-    with pytest.raises(ImportError, match=r"nsga2 and tpe need Optuna .*pip install \"sccengine\[explore\]\", or take"):
+    with pytest.raises(ImportError, match=r"dashboard need Optuna .*pip install \"sccengine\[explore\]\"; the"):
         search(Plan(LARGE, sampler="nsga2"), 1)

@@ -221,13 +221,13 @@ def test_unfused_nests_and_belongs_to_its_thread(fused):
     assert run() == 2
 
 
-@pytest.mark.parametrize("shape, message", [((2, 5, 6, 6), "depthwise_conv2d|conv2d"), ((2, 4), "conv2d")])
+@pytest.mark.parametrize("shape, message", [((2, 5, 6, 6), "Conv2d: made for 4 channels"), ((2, 4), "conv2d")])
 def test_what_does_not_fit_is_refused_by_the_layer(shape, message):
     with no_grad(), pytest.raises(ValueError, match=message):
         _block()(_image(*shape))
 
 
 def test_blocks_of_unequal_width_are_refused_by_the_layer(fused):
-    with no_grad(), pytest.raises(ValueError, match="scc: weight"):
+    with no_grad(), pytest.raises(ValueError, match="SCC: made for 6 channels"):
         _block(mix=nn.SCC(6, 6))(_image(2, 4, 5, 5))
     assert not fused
