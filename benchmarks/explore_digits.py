@@ -17,10 +17,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from sccengine.backend import num_threads
 from sccengine.exploration import OBJECTIVES, Space, explore
 from sccengine.exploration.pareto import dominates
+from sccengine.machine import describe_machine, versions
 from sccengine.training.files import write_json
-from sccengine.training.machine import describe_machine, versions
 
 RESULTS = Path(__file__).parent / "results" / "explore-digits.json"
 OBJECTIVE = ("accuracy", "params")
@@ -84,7 +85,12 @@ def main():
         print(name, results[name]["points_dominated_by"])
     write_json(
         arguments.json,
-        {"machine": describe_machine(), "versions": versions(), "date": time.strftime("%Y-%m-%d"), "studies": results},
+        {
+            "machine": describe_machine(num_threads()),
+            "versions": versions(),
+            "date": time.strftime("%Y-%m-%d"),
+            "studies": results,
+        },
     )
 
 

@@ -21,9 +21,10 @@ import peers
 
 from sccengine import Tensor, capture_step, memory, models, optim
 from sccengine import functional as F
+from sccengine.backend import num_threads
 from sccengine.bench.networks import GROUPS, OVERLAP
 from sccengine.bench.train_step import LR, MOMENTUM
-from sccengine.training.machine import describe_machine, versions
+from sccengine.machine import describe_machine, versions
 
 STEPS = 4
 SIDES = ("sccengine captured", "sccengine eager", "torch channels_last", "torch NCHW")
@@ -100,7 +101,7 @@ def main():
     if absent:
         print(absent)
     sides = SIDES[:2] if absent else SIDES
-    outcome = {"batch": arguments.batch, "date": time.strftime("%Y-%m-%d"), "machine": describe_machine()}
+    outcome = {"batch": arguments.batch, "date": time.strftime("%Y-%m-%d"), "machine": describe_machine(num_threads())}
     outcome |= {"versions": versions(), "models": {}}
     for name in arguments.models.split(","):
         outcome["models"][name] = {}

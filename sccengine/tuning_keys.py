@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-import platform
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from sccengine import backend
+from sccengine.machine import processor
 
 
 def is_current(record, device):
@@ -29,7 +29,7 @@ def device_key(device):
     kind, _, index = device.partition(":")
     if kind == "cpu":
         family = f"cpu, vectors of {backend.kernels_for(np.empty(0)).simd.VECTOR_BYTES} bytes"
-        return {"family": family, "name": _processor(), "threads": backend.num_threads()}
+        return {"family": family, "name": processor(), "threads": backend.num_threads()}
     if kind == "simulator":
         return {"family": kind, "name": kind}
     import cupy
@@ -42,16 +42,6 @@ def family_key(key):
     """The key of a row of the table for the key of a timing: a family of devices, of any version."""
     general = {name: value for name, value in key.items() if name not in ("device", "versions")}
     return {**general, "family": key["device"]["family"]}
-
-
-@functools.cache
-def _processor():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 @functools.cache

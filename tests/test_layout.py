@@ -77,6 +77,7 @@ RANKS = {
     "tuning_keys": 2,
     "backend": 1,
     "memory": 0,
+    "machine": 0,
     "precision": 0,
     "windows": 0,
     "reference": 0,

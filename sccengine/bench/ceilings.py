@@ -27,6 +27,7 @@ import numpy as np
 from sccengine.backend import kernels_for
 from sccengine.bench import machine
 from sccengine.bench.timers import CudaTimer
+from sccengine.machine import cores
 from sccengine.windows import ChannelWindows
 
 
@@ -89,7 +90,7 @@ def _cpu_gemms():
 
 def _cpu_copy(size, repeats, tries):
     """Bytes per second of copies, one thread a core, each copying its own buffers of ``size`` bytes together."""
-    count = machine.cores()
+    count = cores()
     pairs = [(np.ones(size // 8 // count), np.ones(size // 8 // count)) for _ in range(count)]
     best = 0.0
     for _ in range(tries):

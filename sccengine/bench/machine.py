@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
 import platform
 from pathlib import Path
 
-import sccengine
-
-_PACKAGES = ("numpy", "numba", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "cupy", "torch")
-
-
-def cores():
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+from sccengine import machine
 
 
 def last_level_cache_bytes():
@@ -27,22 +18,16 @@ def last_level_cache_bytes():
 
 
 def versions():
-    """Versions of what takes part, by package; those that are not installed are left out."""
-    found = {"python": platform.python_version(), "sccengine": sccengine.__version__}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    """Versions of what takes part, by package, peers included; those that are not installed are left out."""
+    return machine.versions("cupy", "torch")
 
 
 def describe(device):
     """Machine in words and numbers, for a benchmark row; ``device`` is "cpu" or the current "cuda:<index>"."""
     described = {
         "device": device.partition(":")[0],
-        "processor": _processor(),
-        "cores": cores(),
+        "processor": machine.processor(),
+        "cores": machine.cores(),
         "system": platform.platform(),
     }
     if device != "cpu":
@@ -56,13 +41,3 @@ def describe(device):
             runtime=cupy.cuda.runtime.runtimeGetVersion(),
         )
     return described
-
-
-def _processor():
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -13,8 +13,9 @@ import time
 from html import escape
 from pathlib import Path
 
+from sccengine import backend
+from sccengine.machine import describe_machine, versions
 from sccengine.training.files import remove_if_there, write_atomically
-from sccengine.training.machine import describe_machine, versions
 
 from .digest import Digest
 from .report_charts import curves_chart, tradeoff_chart, volume_chart
@@ -233,7 +234,7 @@ def _trials(digest):
 
 
 def _provenance(digest):
-    machine = describe_machine()
+    machine = describe_machine(backend.num_threads())
     workers = sorted({trial.worker for trial in digest.trials if trial.worker})
     rows = [
         ("machine of this report", f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"),

@@ -16,7 +16,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sccengine import data, models
+from sccengine import backend, data, models
+from sccengine.machine import describe_machine, versions
 
 from .comparison_report import write_outcome
 from .errors import RUN_FAILURES, RunDirectoryError
@@ -24,7 +25,6 @@ from .files import remove_if_there, remove_temporaries, write_json
 from .history import read_history
 from .job import build_model, build_trainer, describe_run
 from .lock import lock_run
-from .machine import describe_machine, versions
 from .run_directory import RunDirectory, refuse_differences
 from .step_costs import measure_steps
 
@@ -133,7 +133,7 @@ class Comparison:
             cells.append({"variant": str(variant), "seed": seed, **self._cell_state(out, variant, seed)})
         return {
             "settings": self._settings(),
-            "machine": describe_machine(),
+            "machine": describe_machine(backend.num_threads()),
             "versions": versions(),
             "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
             "steps": {key: value for key, value in steps.items() if key != "costs"},
