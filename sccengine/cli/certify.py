@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from sccengine import backend, models
 from sccengine.certify import Layer, certify_layer, certify_model, problems, read_certificate
@@ -13,7 +12,16 @@ from sccengine.training.files import write_json
 from sccengine.training.job import build_model
 from sccengine.training.run_directory import RunDirectory
 
-from .options import Shape, device_option, json_option, model_options, print_json, together, usage_errors
+from .options import (
+    device_option,
+    given_options,
+    image_options,
+    json_option,
+    model_options,
+    print_json,
+    together,
+    usage_errors,
+)
 
 FILE_NAME = "certificate.json"
 _OF_A_LAYER = ("in_channels", "out_channels")
@@ -24,8 +32,7 @@ _subject_options = together(
     click.option("--in", "in_channels", type=_count, metavar="C", help="Input channels of the layer."),
     click.option("--out", "out_channels", type=_count, metavar="O", help="Output channels of the layer."),
     model_options,
-    click.option("--input", "input_shape", type=Shape(), default="1x8x8", show_default=True, help="Size of one image."),
-    click.option("--classes", type=_count, default=10, show_default=True),
+    image_options,
 )
 
 
@@ -68,7 +75,7 @@ def certify(ctx, run, layer, in_channels, out_channels, save, verify, again, dev
       sccengine certify runs/digits
       sccengine certify --verify dscnet.json --again
     """
-    given = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    given = given_options(ctx)
     if verify is not None:
         if run is not None or given & {*settings, "layer", *_OF_A_LAYER, "save"}:
             raise click.UsageError("--verify takes what to certify from its file: give --again and --device alone", ctx)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-from click.core import ParameterSource
 
 from sccengine.models import SCHEMES
 from sccengine.training import RunDirectoryError, TrainingInterrupted
@@ -16,6 +15,7 @@ from .options import (
     Number,
     Several,
     device_option,
+    given_options,
     model_option,
     recipe_options,
     size_options,
@@ -115,7 +115,7 @@ def compare(
       sccengine compare --out runs/vgg --preset cifar10 --model vgg16 --seeds 1 --dry-run
     """
     choose_rates(options)
-    given = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    given = given_options(ctx)
     if (out / "config.json").exists():
         raise click.UsageError(f"{out} holds a run: choose another --out for a comparison", ctx)
     if (out / "settings.json").exists():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from sccengine import backend, data
 from sccengine.training import TrainingInterrupted
@@ -17,6 +16,7 @@ from .options import (
     data_dir_option,
     dataset_option,
     device_option,
+    given_options,
     json_option,
     learning_options,
     model_option,
@@ -102,7 +102,7 @@ def convert(
         raise click.UsageError(
             f"{out} already holds a run: go on with it by sccengine train --out {out} --resume, or choose another --out"
         )
-    given = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    given = given_options(ctx)
     if Path(source).is_dir():
         model, options, data_dir = _of_run(source, weights, device, data_dir, options, given)
     elif Path(source).is_file():

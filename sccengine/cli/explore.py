@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from sccengine import backend
 from sccengine.exploration import OBJECTIVES, SAMPLERS, Plan, Space, Study
@@ -26,6 +25,7 @@ from .options import (
     Number,
     Several,
     device_option,
+    given_options,
     print_json,
     recipe_options,
     seed_option,
@@ -228,7 +228,7 @@ def explore(ctx, out, storage, name, data_dir, seconds, workers, device, dry_run
     """
     if ctx.invoked_subcommand is not None:
         return
-    given = {option for option in ctx.params if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE}
+    given = given_options(ctx)
     if out is None:
         if name is not None and storage is None:
             raise click.UsageError("--study names a study in a database, which --storage URL says", ctx)

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from sccengine import models
 
-from .options import Shape, json_option, model_settings, print_json, usage_errors
+from .options import flag, given_options, image_options, json_option, model_settings, print_json, usage_errors
 from .trained import WEIGHTS, load_trained
 
 
@@ -26,8 +25,7 @@ from .trained import WEIGHTS, load_trained
     help="Weights (safetensors) of a model given by name; without it they are freshly initialised.",
 )
 @model_settings
-@click.option("--input", "input_shape", type=Shape(), default="1x8x8", show_default=True, help="Size of one image.")
-@click.option("--classes", type=click.IntRange(min=1), default=10, show_default=True)
+@image_options
 @json_option
 @click.pass_context
 def export(ctx, source, out, weights, load, input_shape, classes, as_json, **settings):
@@ -47,10 +45,8 @@ def export(ctx, source, out, weights, load, input_shape, classes, as_json, **set
     if Path(source).is_dir():
         if load is not None:
             raise click.UsageError("--load is for a model by name; a run has its own weights (--weights)")
-        for option in ("input_shape", "classes", *settings):
-            if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
-                name = {"input_shape": "input"}.get(option, option)
-                raise click.UsageError(f"--{name.replace('_', '-')} is for a model by name; a run has its own")
+        if unwanted := sorted(given_options(ctx) & {"input_shape", "classes", *settings}):
+            raise click.UsageError(f"{flag(unwanted[0])} is for a model by name; a run has its own")
         model, config = load_trained(source, weights, "cpu")
         data = config["data"]
         input_shape, settings = data["image_shape"], config["model"]

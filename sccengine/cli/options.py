@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from sccengine import DataError, data
 from sccengine.models import MODELS, SCHEMES, STEMS
@@ -116,6 +117,22 @@ def together(*options):
         return function
 
     return decorate
+
+
+def given_options(ctx):
+    """The names of the parameters that stand on the command line; all others have their defaults."""
+    return {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+
+
+def flag(name):
+    """The option that gives a parameter its value."""
+    return "--input" if name == "input_shape" else "--" + name.replace("_", "-")
+
+
+image_options = together(
+    click.option("--input", "input_shape", type=Shape(), default="1x8x8", show_default=True, help="Size of one image."),
+    click.option("--classes", type=click.IntRange(min=1), metavar="N", default=10, show_default=True),
+)
 
 
 size_options = together(

@@ -6,13 +6,12 @@ import click
 
 from sccengine import models
 
-from .options import Shape, json_option, model_options, print_json, usage_errors
+from .options import image_options, json_option, model_options, print_json, usage_errors
 
 
 @click.command()
 @model_options
-@click.option("--input", "input_shape", type=Shape(), default="1x8x8", show_default=True, help="Size of one image.")
-@click.option("--classes", type=click.IntRange(min=1), default=10, show_default=True)
+@image_options
 @json_option
 def summary(model, scheme, groups, overlap, width, stem, input_shape, classes, as_json):
     """Layer by layer: output shape, window (width K, shift S, cycle D), effective overlap, parameters, MACs.

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from sccengine.certify import certify_model, problems
 from sccengine.models import USES, setting_text
@@ -15,7 +14,17 @@ from sccengine.training.job import build_trainer, choose_rates
 from sccengine.training.run_directory import RunDirectory
 
 from .dry_run import check_run
-from .options import Folder, Number, device_option, model_options, recipe_options, seed_option, together, usage_errors
+from .options import (
+    Folder,
+    Number,
+    device_option,
+    given_options,
+    model_options,
+    recipe_options,
+    seed_option,
+    together,
+    usage_errors,
+)
 
 _patience_option = click.option(
     "--patience", type=click.IntRange(min=1), metavar="N", help="Stop after N epochs without a better one."
@@ -90,7 +99,7 @@ def train(
         out = Path("runs") / time.strftime("%Y%m%d-%H%M%S")
     choose_rates(options)
 
-    given = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    given = given_options(ctx)
     directory = RunDirectory(out)
     if directory.holds_run():
         if not resume:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-from click.core import ParameterSource
 
 import sccengine.functional as F
 from sccengine import backend, get_matmul_precision, models, nn, set_matmul_precision, timings, tuning
@@ -17,7 +16,18 @@ from sccengine.autograd import Tensor
 from sccengine.kernels.cache_folder import writable
 from sccengine.precision import PRECISIONS
 
-from .options import Number, Shape, device_option, json_option, model_options, print_json, together, usage_errors
+from .options import (
+    Number,
+    device_option,
+    flag,
+    given_options,
+    image_options,
+    json_option,
+    model_options,
+    print_json,
+    together,
+    usage_errors,
+)
 
 PASSES = ("forward", "backward_input", "backward_weight")
 # Of the budget that is left, a problem gets at most this many times its equal share: the largest come first.
@@ -54,8 +64,7 @@ class Passes(click.ParamType):
 
 _problem_options = together(
     model_options,
-    click.option("--input", "input_shape", type=Shape(), default="1x8x8", show_default=True, help="Size of one image."),
-    click.option("--classes", type=click.IntRange(min=1), metavar="N", default=10, show_default=True),
+    image_options,
     click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=32, show_default=True),
     click.option(
         "--shape",
@@ -135,10 +144,10 @@ def tune(ctx, passes, precision, device, seconds, again, dry_run, show, forget, 
 
 def _collect(ctx, device, precision, problem):
     """The Tasks of one step of what the options name, those with most operations first, each once."""
-    given = [n for n in _OF_A_MODEL if ctx.get_parameter_source(n) is ParameterSource.COMMANDLINE]
+    of_a_model = sorted(given_options(ctx) & set(_OF_A_MODEL))
     shape = problem.pop("shape")
-    if shape and given:
-        option = "--input" if given[0] == "input_shape" else "--" + given[0].replace("_", "-")
+    if shape and of_a_model:
+        option = flag(of_a_model[0])
         raise click.UsageError(f"--shape is a layer of its own, which {option} says nothing of: leave one out", ctx)
     before = get_matmul_precision()
     set_matmul_precision(precision)
