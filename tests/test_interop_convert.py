@@ -13,20 +13,7 @@ from sccengine.interop.axes import channel_axes
 from sccengine.interop.trace import trace
 from sccengine.models.mode import evaluation_mode
 from sccengine.windows import ChannelWindows
-
-
-def randomised(model, seed=0):
-    rng = np.random.default_rng(seed)
-    state = {}
-    for name, value in model.state_dict().items():
-        noise = rng.standard_normal(value.shape)
-        if name.endswith("running_var"):
-            noise = 0.5 + np.abs(noise)
-        elif value.ndim > 1:
-            noise /= np.sqrt(np.prod(value.shape[1:]))
-        state[name] = noise.astype(value.dtype)
-    model.load_state_dict(state)
-    return model
+from tests.randomised import randomised
 
 
 def outputs(model, images):

@@ -11,27 +11,13 @@ import sccengine.functional as F
 from sccengine import models, nn
 from sccengine.cli.main import run
 from sccengine.models.mode import evaluation_mode
+from tests.randomised import randomised
 from tests.test_cli_train import trained  # noqa: F401  (a fixture)
 
 onnx = pytest.importorskip("onnx", reason='ONNX export needs onnx: pip install "sccengine[onnx]"')
 onnxruntime = pytest.importorskip("onnxruntime", reason="exported files run in onnxruntime: pip install onnxruntime")
 
 from sccengine.interop import onnx as interop_onnx  # noqa: E402
-
-
-def randomised(model, seed=0):
-    """`model` with random weights and statistics everywhere, so that nothing is 0 or 1 by default."""
-    rng = np.random.default_rng(seed)
-    state = {}
-    for name, value in model.state_dict().items():
-        noise = rng.standard_normal(value.shape)
-        if name.endswith("running_var"):
-            noise = 0.5 + np.abs(noise)
-        elif value.ndim > 1:
-            noise /= np.sqrt(np.prod(value.shape[1:]))
-        state[name] = noise.astype(value.dtype)
-    model.load_state_dict(state)
-    return model
 
 
 def exported(model, path, shape, **settings):

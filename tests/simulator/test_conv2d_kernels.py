@@ -6,6 +6,7 @@ import pytest
 from sccengine import reference
 from sccengine.gradcheck import assert_close
 from sccengine.kernels.cuda import conv2d_band, conv2d_implicit
+from tests.simulator.memory_order import as_images, as_rows
 
 # kernel, stride, padding, groups, (C, H, W), O
 CASES = [
@@ -22,14 +23,6 @@ CASES = [
 BATCHES = [1, 2, 3, 4, 5, 8]
 # Every case with one image a place and with four, every batch size with the usual kernel.
 PROBLEMS = [(case, batch) for number, case in enumerate(CASES) for batch in (BATCHES if number == 0 else (1, 4))]
-
-
-def _rows(array):
-    return np.ascontiguousarray(np.moveaxis(array, 0, -1), np.float32)
-
-
-def _images(rows):
-    return np.moveaxis(rows, -1, 0)
 
 
 def _problem(case, batch):
@@ -49,12 +42,12 @@ def test_forward_and_input_gradient(case, batch, shape):
     x, weight, bias, y, dy = _problem(case, batch)
     dx, _, _ = reference.conv2d_backward(dy, x, weight, *settings)
     weight = weight.astype(np.float32)
-    got = np.full_like(_rows(y), np.nan)
-    conv2d_implicit.forward(_rows(x), weight, bias.astype(np.float32), got, *settings, shape)
-    assert_close("y", _images(got), y, "float32")
-    got = np.full_like(_rows(x), np.nan)
-    conv2d_implicit.backward_input(_rows(dy), weight, got, *settings, shape)
-    assert_close("dx", _images(got), dx, "float32")
+    got = np.full_like(as_rows(y), np.nan)
+    conv2d_implicit.forward(as_rows(x), weight, bias.astype(np.float32), got, *settings, shape)
+    assert_close("y", as_images(got), y, "float32")
+    got = np.full_like(as_rows(x), np.nan)
+    conv2d_implicit.backward_input(as_rows(dy), weight, got, *settings, shape)
+    assert_close("dx", as_images(got), dx, "float32")
 
 
 @pytest.mark.parametrize("shape", conv2d_band.SHAPES, ids=lambda shape: f"{shape.threads}threads")
@@ -64,7 +57,7 @@ def test_weight_gradient(case, batch, shape):
     x, weight, _, _, dy = _problem(case, batch)
     _, dweight, _ = reference.conv2d_backward(dy, x, weight, *settings)
     got = np.full(weight.shape, np.nan, np.float32)
-    conv2d_band.backward_weight(_rows(dy), _rows(x), got, *settings, shape)
+    conv2d_band.backward_weight(as_rows(dy), as_rows(x), got, *settings, shape)
     assert_close("dweight", got, dweight, "float32")
 
 
@@ -76,7 +69,7 @@ def test_weight_gradient_in_spans(monkeypatch, wanted, spans):
     monkeypatch.setattr(conv2d_band, "WANTED_THREADS", wanted)
     assert conv2d_band.spans_for(conv2d_band.SHAPES[0], 1, 96) == spans
     got = np.full(weight.shape, np.nan, np.float32)
-    conv2d_band.backward_weight(_rows(dy), _rows(x), got, *case[1:4])
+    conv2d_band.backward_weight(as_rows(dy), as_rows(x), got, *case[1:4])
     assert_close("dweight", got, dweight, "float32")
 
 
@@ -96,9 +89,9 @@ def test_sums_in_parts(monkeypatch, wanted, splits):
     x, weight, bias, y, _ = _problem(case, 4)
     monkeypatch.setattr(conv2d_implicit, "WANTED_THREADS", wanted)
     assert conv2d_implicit.splits_for(conv2d_implicit.SHAPES[0], 1, 14) == splits
-    got = np.full_like(_rows(y), np.nan)
-    conv2d_implicit.forward(_rows(x), weight.astype(np.float32), bias.astype(np.float32), got, *case[1:4])
-    assert_close("y", _images(got), y, "float32")
+    got = np.full_like(as_rows(y), np.nan)
+    conv2d_implicit.forward(as_rows(x), weight.astype(np.float32), bias.astype(np.float32), got, *case[1:4])
+    assert_close("y", as_images(got), y, "float32")
 
 
 def test_the_phases_of_a_stride_share_out_all_taps():

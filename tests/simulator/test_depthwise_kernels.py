@@ -6,6 +6,7 @@ import pytest
 from sccengine import reference
 from sccengine.gradcheck import assert_close
 from sccengine.kernels.cuda import depthwise, depthwise_strips
+from tests.simulator.memory_order import as_images, as_rows
 
 # kernel, stride, padding, (C, H, W), filters a channel
 CASES = [
@@ -29,14 +30,6 @@ BATCHES = [1, 2, 3, 4, 5, 8, 16, 18]
 PROBLEMS = [(case, batch) for number, case in enumerate(CASES) for batch in (BATCHES if number == 0 else (1, 4))]
 
 
-def _rows(array):
-    return np.ascontiguousarray(np.moveaxis(array, 0, -1), np.float32)
-
-
-def _images(rows):
-    return np.moveaxis(rows, -1, 0)
-
-
 @pytest.mark.parametrize("case, batch", PROBLEMS)
 def test_strips(case, batch):
     kernel, stride, padding, (channels, height, width), multiplier = case
@@ -49,14 +42,14 @@ def test_strips(case, batch):
     dx, dweight, _ = reference.conv2d_backward(dy, x, weight, stride, padding, channels)
 
     taps = weight[:, 0].astype(np.float32)
-    got = np.full_like(_rows(y), np.nan)
-    depthwise_strips.forward(_rows(x), taps, bias.astype(np.float32), got, stride, padding, relu=False)
-    assert_close("y", _images(got), y, "float32")
-    got = np.full_like(_rows(x), np.nan)
-    depthwise_strips.backward_input(_rows(dy), taps, got, stride, padding)
-    assert_close("dx", _images(got), dx, "float32")
+    got = np.full_like(as_rows(y), np.nan)
+    depthwise_strips.forward(as_rows(x), taps, bias.astype(np.float32), got, stride, padding, relu=False)
+    assert_close("y", as_images(got), y, "float32")
+    got = np.full_like(as_rows(x), np.nan)
+    depthwise_strips.backward_input(as_rows(dy), taps, got, stride, padding)
+    assert_close("dx", as_images(got), dx, "float32")
     got = np.full_like(taps, np.nan)
-    depthwise_strips.backward_weight(_rows(dy), _rows(x), got, stride, padding)
+    depthwise_strips.backward_weight(as_rows(dy), as_rows(x), got, stride, padding)
     assert_close("dweight", got[:, None], dweight, "float32")
 
 
