@@ -231,7 +231,7 @@ def relu_forward(x, ceiling=math.inf):
 
 
 def relu_backward(dy, x, ceiling=math.inf):
-    """dx = 0 where x <= 0 or x >= ceiling < inf, else dy; as in PyTorch, it passes a NaN, and ReLU's an infinity."""
+    """dx = 0 where x <= 0 or x >= ceiling < inf, else dy: it passes a NaN, and ReLU's an infinity."""
     dy, x = _float64(dy, x)
     return np.where((x <= 0.0) | ((x >= ceiling) & (ceiling < np.inf)), 0.0, dy)
 

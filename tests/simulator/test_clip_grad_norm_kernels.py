@@ -51,9 +51,12 @@ def test_one_launch_scales_as_many_do(dtype):
     assert total[0] ** 2 == pytest.approx(partials.sum(), rel=1e-14)
 
 
-@pytest.mark.parametrize("max_norm, total", [(2.0, 2.0), (1.0, np.nan)])
-def test_gradients_that_stay(max_norm, total):
-    gradient = np.array([1.0, -3.0])
-    clip_grad_norm.scale([gradient], np.array([total]), max_norm)
-    # 2 / (2 + 1e-6) is just below 1.
-    np.testing.assert_allclose(gradient, [1, -3], rtol=0 if np.isnan(total) else 1e-6)
+@pytest.mark.parametrize("total, want", [(1.9, [1, -3]), (np.nan, [np.nan, np.nan])])
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_gradients_within_the_limit_stay_and_those_of_a_nan_norm_are_nan(version, total, want):
+    gradient, norm = np.array([1.0, -3.0]), np.array([total])
+    if version == "v1":
+        launch.elements(clip_grad_norm.scale_v1, 2, gradient, norm, np.float64(2.0), 2)
+    else:
+        clip_grad_norm.scale([gradient], norm, 2.0)
+    np.testing.assert_array_equal(gradient, want)

@@ -13,8 +13,8 @@ X = [np.nan, -np.inf, -1.0, -0.0, 0.0, 1e-40, 5.0, 6.0, 7.0, np.inf]
 @pytest.mark.parametrize(
     "ceiling, values, passes",
     [
-        (math.inf, [np.nan, 0, 0, 0, 0, 1e-40, 5, 6, 7, np.inf], [0, 0, 0, 0, 0, 1, 1, 1, 1, 0]),
-        (6.0, [np.nan, 0, 0, 0, 0, 1e-40, 5, 6, 6, 6], [0, 0, 0, 0, 0, 1, 1, 0, 0, 0]),
+        (math.inf, [np.nan, 0, 0, 0, 0, 1e-40, 5, 6, 7, np.inf], [1, 0, 0, 0, 0, 1, 1, 1, 1, 1]),
+        (6.0, [np.nan, 0, 0, 0, 0, 1e-40, 5, 6, 6, 6], [1, 0, 0, 0, 0, 1, 1, 0, 0, 0]),
     ],
 )
 def test_corners(ceiling, values, passes):
