@@ -86,7 +86,7 @@ def main():
     write_json(
         arguments.json,
         {
-            "machine": describe_machine(num_threads()),
+            "machine": {**describe_machine(), "threads": num_threads()},
             "versions": versions(),
             "date": time.strftime("%Y-%m-%d"),
             "studies": results,

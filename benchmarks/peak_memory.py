@@ -101,8 +101,8 @@ def main():
     if absent:
         print(absent)
     sides = SIDES[:2] if absent else SIDES
-    outcome = {"batch": arguments.batch, "date": time.strftime("%Y-%m-%d"), "machine": describe_machine(num_threads())}
-    outcome |= {"versions": versions(), "models": {}}
+    outcome = {"batch": arguments.batch, "date": time.strftime("%Y-%m-%d")}
+    outcome |= {"machine": {**describe_machine(), "threads": num_threads()}, "versions": versions(), "models": {}}
     for name in arguments.models.split(","):
         outcome["models"][name] = {}
         for side in sides:

@@ -11,44 +11,26 @@ checksum.
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
-import threading
 
 import numpy as np
 
 from sccengine import backend
+from sccengine.thread_switch import ThreadSwitch
 
 _order = itertools.count()
 # The types of arrays, or of none, that are all in the host's memory and under nobody's guard.
 _PLAIN = frozenset({np.ndarray, type(None)})
 
 
-class _Mode(threading.local):
-    def __init__(self):
-        self.recording = True
-        self.before = []  # what it was outside each no_grad that this thread is in
-
-
-_mode = _Mode()
+class no_grad(ThreadSwitch):
+    """Context manager and decorator within which nothing is recorded."""
 
 
 def is_grad_enabled():
     """Whether operators are being recorded in this thread."""
-    return _mode.recording
-
-
-class no_grad(contextlib.ContextDecorator):
-    """Context manager and decorator within which nothing is recorded."""
-
-    def __enter__(self):
-        _mode.before.append(_mode.recording)
-        _mode.recording = False
-        return self
-
-    def __exit__(self, *exception):
-        _mode.recording = _mode.before.pop()
+    return not no_grad.is_on()
 
 
 class Tensor:
@@ -248,8 +230,8 @@ class Function:
                                     returns the result; ``self.save(...)`` keeps what backward needs
     ``backward(dy) -> tuple``       one gradient an input, None where ``self.needs_gradient[i]`` is False
 
-    Calling the instance, once, runs forward and records the node. ``is_view``: whether the result is a view of the
-    first input.
+    Calling the instance, once, runs forward and records the node. ``is_view``: whether the result lies in the first
+    input's memory, as far as that is in order.
     """
 
     is_view = False

@@ -13,14 +13,9 @@ import sccengine
 _PACKAGES = ("numpy", "numba", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x")
 
 
-def describe_machine(threads):
-    """{"processor", "cores" that this process may use, "threads" of the kernels, as given, "system"}."""
-    return {
-        "processor": processor(),
-        "cores": cores(),
-        "threads": threads,
-        "system": platform.platform(),
-    }
+def describe_machine():
+    """{"processor", "cores" that this process may use, "system"}."""
+    return {"processor": processor(), "cores": cores(), "system": platform.platform()}
 
 
 def versions(*more):

@@ -78,6 +78,7 @@ RANKS = {
     "backend": 1,
     "memory": 0,
     "machine": 0,
+    "thread_switch": 0,
     "precision": 0,
     "windows": 0,
     "reference": 0,

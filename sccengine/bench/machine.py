@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 
 from sccengine import machine
@@ -24,12 +23,7 @@ def versions():
 
 def describe(device):
     """Machine in words and numbers, for a benchmark row; ``device`` is "cpu" or the current "cuda:<index>"."""
-    described = {
-        "device": device.partition(":")[0],
-        "processor": machine.processor(),
-        "cores": machine.cores(),
-        "system": platform.platform(),
-    }
+    described = {"device": device.partition(":")[0], **machine.describe_machine()}
     if device != "cpu":
         import cupy
 

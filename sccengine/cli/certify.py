@@ -14,6 +14,7 @@ from sccengine.training.run_directory import RunDirectory
 
 from .options import (
     device_option,
+    flag,
     given_options,
     image_options,
     json_option,
@@ -121,7 +122,7 @@ def _certified(ctx, given, run, layer, in_channels, out_channels, device, again,
         raise click.UsageError(f"--{sorted(wrong)[0].partition('_')[0]} is for --layer scc", ctx)
     if run is not None:
         if wrong := given & set(settings):
-            raise click.UsageError(f"the model is that of {run}: leave out --{sorted(wrong)[0].replace('_', '-')}", ctx)
+            raise click.UsageError(f"the model is that of {run}: leave out {flag(sorted(wrong)[0])}", ctx)
         config = RunDirectory(run).read_config()
         if missing := [section for section in ("model", "data") if section not in config]:
             raise click.ClickException(f"{run}: config.json has no {', '.join(missing)}: not begun by sccengine train")

@@ -15,6 +15,7 @@ from .options import (
     Number,
     Several,
     device_option,
+    flag,
     given_options,
     model_option,
     recipe_options,
@@ -119,12 +120,12 @@ def compare(
     if (out / "config.json").exists():
         raise click.UsageError(f"{out} holds a run: choose another --out for a comparison", ctx)
     if (out / "settings.json").exists():
-        read_settings(out)
+        saved = read_settings(out)
         if not resume and not dry_run:
             message = f"{out} already holds a comparison: add --resume to go on with it, or choose another --out"
             raise click.UsageError(message, ctx)
-        options, epochs = _as_begun(ctx, out, given, {**options, "epochs": epochs})
-        variants, seeds_there = _grid_as_begun(out)
+        options, epochs = _as_begun(ctx, out, saved, given, {**options, "epochs": epochs})
+        variants, seeds_there = _grid_as_begun(out, saved)
         if not given & {"schemes", "groups", "overlap"}:
             schemes = []
         seeds = list(dict.fromkeys([*seeds_there, *(seeds if "seeds" in given else [])]))
@@ -153,23 +154,21 @@ def compare(
         ctx.exit(1)
 
 
-def _as_begun(ctx, out, given, asked):
+def _as_begun(ctx, out, saved, given, asked):
     """(options, epochs) of the comparison in `out`; a usage error if one that is given differs."""
-    saved = read_settings(out)
     begun = {**saved["options"], "epochs": saved["epochs"]}
     for name in sorted(given & set(asked)):
         if asked[name] != begun.get(name):
             raise click.UsageError(
-                f"--{name.replace('_', '-')} {asked[name]} contradicts the comparison in {out}, begun with "
+                f"{flag(name)} {asked[name]} contradicts the comparison in {out}, begun with "
                 f"{begun.get(name)}: leave the option out, or start a new comparison in another folder",
                 ctx,
             )
     return saved["options"], saved["epochs"]
 
 
-def _grid_as_begun(out):
+def _grid_as_begun(out, saved):
     """(variants, seeds) of the comparison in `out`."""
-    saved = read_settings(out)
     try:
         return [Variant(**variant) for variant in saved["variants"]], saved["seeds"]
     except TypeError as error:

@@ -14,6 +14,7 @@ from sccengine.exploration import OBJECTIVES, SAMPLERS, Plan, Space, Study
 from sccengine.exploration.plan import DEFAULT_EPOCHS
 from sccengine.exploration.postgres import without_password
 from sccengine.exploration.search import choose_sampler, import_optuna
+from sccengine.exploration.space import CHOICES
 from sccengine.models import MODELS, SCHEMES, STEMS
 from sccengine.training import TrainingInterrupted
 from sccengine.training.job import choose_rates
@@ -25,6 +26,7 @@ from .options import (
     Number,
     Several,
     device_option,
+    flag,
     given_options,
     print_json,
     recipe_options,
@@ -32,8 +34,6 @@ from .options import (
     together,
     usage_errors,
 )
-
-_SPACE = ("models", "schemes", "widths", "groups", "overlaps")
 
 
 class Duration(click.ParamType):
@@ -329,7 +329,7 @@ def _new_plan(settings):
     """The Plan of the options."""
     settings = {option: value for option, value in settings.items() if option != "preset"}
     space = Space(
-        **{option: tuple(settings.pop(option)) for option in _SPACE},
+        **{option: tuple(settings.pop(option)) for option in CHOICES},
         per_layer=settings.pop("per_layer"),
         stem=settings.pop("stem"),
     )
@@ -353,7 +353,7 @@ def _plan_as_begun(ctx, study, given, settings):
             continue
         if asked[option] != begun[option]:
             raise click.UsageError(
-                f"--{option.replace('_', '-')} {asked[option]} contradicts the study in {study.store}, begun with "
+                f"{flag(option)} {asked[option]} contradicts the study in {study.store}, begun with "
                 f"{begun[option]}: leave the option out, or start a new study in another folder",
                 ctx,
             )

@@ -18,6 +18,7 @@ from .options import (
     Folder,
     Number,
     device_option,
+    flag,
     given_options,
     model_options,
     recipe_options,
@@ -153,9 +154,8 @@ def _refuse_contradictions(ctx, given, options, saved, directory):
     begun = saved["options"]
     for name in sorted(given & set(options)):
         if options[name] != begun.get(name):
-            option = "--" + name.replace("_", "-")
             raise click.UsageError(
-                f"{option} {options[name]} contradicts the run in {directory.path}, begun with {begun.get(name)}: "
+                f"{flag(name)} {options[name]} contradicts the run in {directory.path}, begun with {begun.get(name)}: "
                 f"leave the option out, or start a new run in another folder",
                 ctx,
             )

@@ -13,7 +13,6 @@ import time
 from html import escape
 from pathlib import Path
 
-from sccengine import backend
 from sccengine.machine import describe_machine, versions
 from sccengine.training.files import remove_if_there, write_atomically
 
@@ -234,7 +233,7 @@ def _trials(digest):
 
 
 def _provenance(digest):
-    machine = describe_machine(backend.num_threads())
+    machine = describe_machine()
     workers = sorted({trial.worker for trial in digest.trials if trial.worker})
     rows = [
         ("machine of this report", f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"),

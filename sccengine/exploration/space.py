@@ -24,7 +24,7 @@ from sccengine.windows import ChannelWindows, exact_overlap
 
 from .trial import Design
 
-_CHOICES = ("models", "schemes", "widths", "groups", "overlaps")
+CHOICES = ("models", "schemes", "widths", "groups", "overlaps")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Space:
     stem: str = "cifar"
 
     def __post_init__(self):
-        for name in _CHOICES:
+        for name in CHOICES:
             values = getattr(self, name)
             if not isinstance(values, (list, tuple)):
                 raise TypeError(f"{name} must be a sequence of choices, got {values!r}")

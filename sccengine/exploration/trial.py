@@ -6,7 +6,7 @@ import shlex
 from dataclasses import asdict, dataclass, field, fields, replace
 from statistics import fmean, stdev
 
-from sccengine.models import USES, setting_text
+from sccengine.models import SYMBOLS, USES, setting_text
 
 STATES = ("waiting", "running", "finished", "stopped", "rejected", "failed")
 OVER = ("finished", "stopped", "rejected", "failed")  # states that no trial leaves
@@ -42,19 +42,18 @@ class Design:
     def name(self):
         """For people: ``dscnet x0.5 dw+scc (cg 2,4,2; co 0.5)``."""
         text = f"{self.model} x{self.width:g} {self.scheme}"
-        used = "; ".join(f"{short} {value}" for short, value in self._used())
+        used = "; ".join(f"{symbol} {value}" for symbol, value in self._used())
         return f"{text} ({used})" if used else text
 
     @property
     def slug(self):
         """For paths."""
         text = f"{self.model}-w{self.width:g}-{self.scheme}"
-        return "-".join([text, *(short + value for short, value in self._used())]).replace(",", "_")
+        return "-".join([text, *(symbol + value for symbol, value in self._used())]).replace(",", "_")
 
     def _used(self):
         """The settings of its scheme: ("cg", "2,4,2"), ("co", "0.5")."""
-        short = {"groups": "cg", "overlap": "co"}
-        return [(short[name], setting_text(getattr(self, name))) for name in USES[self.scheme]]
+        return [(SYMBOLS[name], setting_text(getattr(self, name))) for name in USES[self.scheme]]
 
     def as_dict(self):
         """Plain JSON values: tuples as lists."""

@@ -14,7 +14,7 @@ from .dscnet import DSCNet
 from .mobilenet import MobileNet
 from .parts import check_image_size
 from .resnet import ResNet
-from .schemes import SCHEMES, USES
+from .schemes import SCHEMES, SYMBOLS, USES
 from .settings import STEMS, Settings, setting_text
 from .summary import Summary, summarize
 from .vgg import VGG
@@ -23,6 +23,7 @@ __all__ = [
     "MODELS",
     "SCHEMES",
     "STEMS",
+    "SYMBOLS",
     "USES",
     "VGG",
     "DSCNet",

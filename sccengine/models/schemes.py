@@ -29,6 +29,8 @@ USES = {
     "dw+gpw+shuffle": ("groups",),
     "dw+scc": ("groups", "overlap"),
 }
+#: What the field calls them.
+SYMBOLS = {"groups": "cg", "overlap": "co"}
 SCHEMES = tuple(USES)
 DEFAULT_SCHEME = "dw+scc"
 

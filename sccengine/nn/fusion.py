@@ -18,9 +18,6 @@ Results are those of the layers one by one up to rounding, not to the bit. ``unf
 
 from __future__ import annotations
 
-import contextlib
-import threading
-
 from sccengine import backend
 from sccengine import functional as F
 from sccengine.autograd import as_tensor, is_grad_enabled
@@ -29,40 +26,20 @@ from sccengine.nn.batch_norm import BatchNorm2d
 from sccengine.nn.conv2d import Conv2d
 from sccengine.nn.relu import ReLU
 from sccengine.nn.scc import SCC
+from sccengine.thread_switch import ThreadSwitch
 
 
-class _Mode(threading.local):
-    def __init__(self):
-        self.unfused = False
-        self.before = []  # what it was outside each `unfused` that this thread is in
-
-
-_mode = _Mode()
-
-
-class unfused(contextlib.ContextDecorator):
+class unfused(ThreadSwitch):
     """Context manager and decorator within which, in this thread, every layer computes for itself."""
-
-    def __enter__(self):
-        _mode.before.append(_mode.unfused)
-        _mode.unfused = True
-        return self
-
-    def __exit__(self, *exception):
-        _mode.unfused = _mode.before.pop()
-
-
-def _is_unfused():
-    return _mode.unfused
 
 
 def apply(layers, x):
     """x through the layers of a Sequential in evaluation mode, separable blocks in one step."""
     if (capture := backend.current_capture()) is not None:
-        capture.asks(_is_unfused, "whether layers compute for themselves (nn.unfused)")
+        capture.asks(unfused.is_on, "whether layers compute for themselves (nn.unfused)")
     at = 0
     while at < len(layers):
-        block = None if _is_unfused() else _block_at(layers, at)
+        block = None if unfused.is_on() else _block_at(layers, at)
         if block is None or not _fits(block, x):
             x = layers[at](x)
             at += 1

@@ -44,8 +44,7 @@ class Variant:
     @property
     def slug(self):
         """Its name in a path."""
-        short = {"groups": "cg", "overlap": "co"}
-        used = [f"{short[name]}{getattr(self, name):g}" for name in models.USES[self.scheme]]
+        used = [f"{models.SYMBOLS[name]}{getattr(self, name):g}" for name in models.USES[self.scheme]]
         return "-".join([self.scheme, *used])
 
 
@@ -133,7 +132,7 @@ class Comparison:
             cells.append({"variant": str(variant), "seed": seed, **self._cell_state(out, variant, seed)})
         return {
             "settings": self._settings(),
-            "machine": describe_machine(backend.num_threads()),
+            "machine": {**describe_machine(), "threads": backend.num_threads()},
             "versions": versions(),
             "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
             "steps": {key: value for key, value in steps.items() if key != "costs"},

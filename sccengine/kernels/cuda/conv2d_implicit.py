@@ -289,8 +289,7 @@ def _contraction(shape, lanes):
 
     contract.__name__ = contract.__qualname__ = f"contract_{tile}x{columns}_lanes_{LANES}"
     # As many registers as let a multiprocessor hold 16 warps.
-    limits = {} if launch.SIMULATED else {"launch_bounds": (threads, 512 // threads)}
-    return cuda.jit(contract, **limits)
+    return cuda.jit(contract, **launch.bounds(threads, 512 // threads))
 
 
 CONTRACT = {(shape, lanes): _contraction(shape, lanes) for shape in SHAPES for lanes in (4, 1)}

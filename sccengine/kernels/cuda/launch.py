@@ -83,6 +83,11 @@ class Build(NamedTuple):
     registers: int = 255  # at most so many a thread
 
 
+def bounds(threads, blocks):
+    """Options of @cuda.jit: a block has so many threads, and a multiprocessor must hold so many blocks."""
+    return {} if SIMULATED else {"launch_bounds": (threads, blocks)}
+
+
 def many_rows(kernel):
     """Declares that `kernel` finds rows with 64 bits: any number of them, of fewer than ELEMENT_LIMIT elements each."""
     _many_rows.add(kernel)

@@ -110,9 +110,8 @@ class Shape(NamedTuple):
 
     @property
     def limits(self):
-        """Options of @cuda.jit: a block's threads, and how many blocks a multiprocessor must hold."""
-        is_limited = self.operands == TF32X3 and not launch.SIMULATED
-        return {"launch_bounds": (self.threads, WARPS // self.warps)} if is_limited else {}
+        """Options of @cuda.jit."""
+        return launch.bounds(self.threads, WARPS // self.warps) if self.operands == TF32X3 else {}
 
     @property
     def blocks(self):

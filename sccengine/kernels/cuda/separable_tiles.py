@@ -317,7 +317,7 @@ def _block(shape, kernel, lanes):
 
     block.__name__ = block.__qualname__ = f"separable_{tile}x{columns}_{KH}x{KW}_lanes_{lanes}"
     # Two blocks of 256 threads on a multiprocessor, or four of 128.
-    return cuda.jit(block, **({} if launch.SIMULATED else {"launch_bounds": (threads, 512 // threads)}))
+    return cuda.jit(block, **launch.bounds(threads, 512 // threads))
 
 
 BLOCKS = {(name, *size): _block(SHAPES[name], *size) for name in TILES for size in Z_INSTRUCTIONS}
