@@ -21,6 +21,7 @@ from sccengine.kernels.cuda.intrinsics import (
     load,
     load2,
     load4,
+    max_nan,
     mma_bf16,
     mma_tf32,
     pack_bf16,
@@ -287,6 +288,24 @@ def check_exchanged(put, get):
     np.testing.assert_array_equal(get(y), want)
 
 
+@cuda.jit
+def larger(
+    x,  # (WARP,)
+    y,  # (WARP,)
+    z,  # (WARP,): the larger of both
+):
+    lane = int32(cuda.threadIdx.x)
+    store(z, lane, max_nan(load(x, lane), load(y, lane)))
+
+
+def check_larger(put, get):
+    x, y = _random(WARP), _random(1, WARP)[0]
+    x[:5], y[:5] = (np.nan, 1, -np.inf, -3, np.inf), (0, np.nan, -np.inf, -np.inf, 0)
+    z = put(np.zeros(WARP, np.float32))
+    launch.blocks(larger, 1, WARP, put(x), put(y), z)
+    np.testing.assert_array_equal(get(z), np.maximum(x, y))
+
+
 CHECKS = (
     check_vectors,
     check_unrolled_sums,
@@ -295,6 +314,7 @@ CHECKS = (
     check_product_tf32,
     check_product_bf16,
     check_converted,
+    check_larger,
     check_exchanged,
 )
 
@@ -306,6 +326,7 @@ COMPILE = [
     (product_tf32, "FFF", (8, 0), ("HMMA.1688.F32.TF32",)),
     (product_bf16, "FFF", (8, 0), ("HMMA.16816.F32.BF16",)),
     (converted, "FF", (8, 0), ("F2F.BF16",)),
+    (larger, "FFF", (8, 0), ("FMNMX.NAN",)),
     (exchanged, "FF", (7, 5), ("SHFL.BFLY",)),
 ]
 

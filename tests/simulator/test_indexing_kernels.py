@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import cuda
 
-from sccengine.kernels.cuda.indexing import covering, inside, offset, split, thread_index
+from sccengine.kernels.cuda.indexing import covering, inside, offset, split, thread_index, wide_product
 from sccengine.kernels.cuda.launch import elements
 
 
@@ -25,6 +25,20 @@ def ranges(like, insides, coverings, kernel, stride, padding, size, positions):
         insides[2 * i], insides[2 * i + 1] = inside(i, kernel, stride, padding, size)
     if i < size:
         coverings[2 * i], coverings[2 * i + 1] = covering(i, kernel, stride, padding, positions)
+
+
+@cuda.jit
+def products(like, a, b, found, count):
+    i = thread_index()
+    if i < count:
+        found[i] = wide_product(a[i], b[i])
+
+
+def test_a_product_of_two_sizes_has_64_bits():
+    a, b = np.array([0, 3, 2**31 - 1, 70000], np.int32), np.array([5, 4, 2**31 - 1, 70000], np.int32)
+    found = np.zeros(4, np.int64)
+    elements(products, 4, np.zeros(1), a, b, found, 4)
+    np.testing.assert_array_equal(found, a.astype(np.int64) * b)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (3, 1, 1, 1), (1, 1, 7, 2), (2, 5, 1, 3)])

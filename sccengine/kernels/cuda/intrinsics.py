@@ -23,6 +23,7 @@ called by all 32 lanes together.
     to_tf32(x)                                       float32 rounded to tf32 (to nearest, ties away), as uint32
     to_bf16(x)  from_bf16(u)                         float32 rounded to bf16 (ties to even, since 8.0), as uint16
     pack_bf16(low, high)                             two of them in a uint32
+    max_nan(x, y)                                    float32: the larger, NaN if one is NaN (since 8.0)
     thread_again()                                   cuda.threadIdx.x, asked anew: what is made of it takes no register
                                                      until then
     shuffle_xor(value, lane_mask)                    warp: the value of lane ^ lane_mask
@@ -279,6 +280,15 @@ def pack_bf16(typingctx, low, high):
     assembly = _inline(_INT32, [_FLOAT, _FLOAT], "cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f")
     return (
         types.uint32(types.float32, types.float32),
+        lambda context, builder, signature, args: builder.call(assembly, args),
+    )
+
+
+@intrinsic
+def max_nan(typingctx, x, y):
+    assembly = _inline(_FLOAT, [_FLOAT, _FLOAT], "max.NaN.f32 $0, $1, $2;", "=f,f,f")
+    return (
+        types.float32(types.float32, types.float32),
         lambda context, builder, signature, args: builder.call(assembly, args),
     )
 

@@ -34,6 +34,7 @@ __all__ = [
     "load",
     "load2",
     "load4",
+    "max_nan",
     "mma_bf16",
     "mma_tf32",
     "pack_bf16",
@@ -338,6 +339,10 @@ def to_tf32(x):
     if np.isnan(x):
         return np.uint32(0x7FFFFFFF)
     return np.uint32((int(bits(x)) + 0x1000) & 0xFFFFE000)
+
+
+def max_nan(x, y):
+    return np.maximum(np.float32(x), np.float32(y))
 
 
 def to_bf16(x):
