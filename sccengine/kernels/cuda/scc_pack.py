@@ -71,25 +71,36 @@ def slab_words(tile, depth, operands):
     return tile * depth // 2 * _WORDS_OF_TWO[operands]
 
 
+@lru_cache(maxsize=1024)
+def tables_of(windows, transposed, tile, depth):
+    """Of each slab the rows of the result (slabs, tile), of the source (slabs, depth), and the starts of the filters.
+
+    The filters are the former; transposed: the latter. What a kernel looks up for a weight does not depend on what it
+    looked up before: memory answers once, not three times in a row.
+    """
+    panels = panels_of(windows, transposed, tile, depth)
+    rows = panels.rows[panels.tile_of]
+    starts = windows.starts[np.maximum(panels.sources if transposed else rows, 0)]
+    return tuple(np.ascontiguousarray(each, np.int32) for each in (rows, panels.sources, starts))
+
+
 @cuda.jit(device=True)
-def entry(weight, starts, here, there, transposed, C, K):
-    """W between row `here` of the result and row `there` of the source; zero where either is -1."""
-    value = weight.dtype.type(0)
-    if here >= 0 and there >= 0:
-        f = there if transposed else here
-        tap = int32(tap_of(load(starts, f), here if transposed else there, C))
-        if tap < K:
-            value = load(weight, int32(f * K + tap))
-    return value
+def entry(weight, row, d, start, transposed, C, K):
+    """W between row `row` of the result and row `d` of the source; zero where either is -1.
+
+    start: where the window begins of the one of them that is a filter.
+    """
+    f, c = (d, row) if transposed else (row, d)
+    tap = int32(tap_of(start, c, C))
+    return load(weight, int32(f * K + tap)) if f >= 0 and c >= 0 and tap < K else weight.dtype.type(0)
 
 
 @cuda.jit
 def pack_v1(
     weight,  # (O, K)
-    starts,  # (O,)
-    rows,  # (tiles, tile)
-    tile_of,  # (slabs,)
-    sources,  # (slabs, depth)
+    rows,  # (slabs, tile), and
+    sources,  # (slabs, depth), and
+    starts,  # (slabs, tile), transposed: (slabs, depth), as tables_of has them
     packed,  # (slabs, words)
     transposed,
     bf16,
@@ -101,43 +112,45 @@ def pack_v1(
     K,
 ):
     slab = int32(cuda.blockIdx.x)
-    first_row = int32(load(tile_of, slab) * tile)
     steps = int32(depth >> (4 if bf16 else 3))
     word = int32(cuda.blockIdx.y * launch.BLOCK + cuda.threadIdx.x)
-    if word < words:
-        r = word >> 4 & 7
-        q = word >> 2 & 3
-        high = word & 1
-        piece = quotient(word >> 7, pieces)
-        strip = quotient(piece, steps)
-        step = piece - strip * steps
-        here = load(rows, int32(first_row + strip * 16 + r + 8 * (word >> 1 & 1)))
-        d = int32(slab * depth + (16 * step + 8 * high if bf16 else 8 * step + 4 * high) + q)
-        value = entry(weight, starts, here, load(sources, d), transposed, C, K)
-        if bf16:
-            bits = pack_bf16(value, entry(weight, starts, here, load(sources, int32(d + 4)), transposed, C, K))
-        elif pieces == 1:
-            bits = to_tf32(value)
-        else:
-            bits, rest = split_tf32(value)
-            if (word >> 7) - piece * pieces != 0:
-                # An infinite x times a rest of zero would be NaN.
-                bits = rest if rest & KEPT != 0 else to_tf32(value * TINY)
-        store(packed, int32(slab * words + word), from_bits(bits))
+    if word >= words:
+        return
+    r = word >> 4 & 7
+    q = word >> 2 & 3
+    high = word & 1
+    piece = quotient(word >> 7, pieces)
+    strip = quotient(piece, steps)
+    step = piece - strip * steps
+    row_at = int32(slab * tile + strip * 16 + r + 8 * (word >> 1 & 1))
+    d_at = int32(slab * depth + (16 * step + 8 * high if bf16 else 8 * step + 4 * high) + q)
+    row, d = load(rows, row_at), load(sources, d_at)
+    start = load(starts, d_at if transposed else row_at)
+    value = entry(weight, row, d, start, transposed, C, K)
+    if bf16:
+        d = load(sources, int32(d_at + 4))
+        start = load(starts, int32(d_at + 4)) if transposed else start
+        bits = pack_bf16(value, entry(weight, row, d, start, transposed, C, K))
+    elif pieces == 1:
+        bits = to_tf32(value)
+    else:
+        bits, rest = split_tf32(value)
+        if (word >> 7) - piece * pieces != 0:
+            # An infinite x times a rest of zero would be NaN.
+            bits = rest if rest & KEPT != 0 else to_tf32(value * TINY)
+    store(packed, int32(slab * words + word), from_bits(bits))
 
 
 def pack(weight, windows, transposed, tile, depth, operands):
     """The packed weights (slabs, words) of weight (O, K) float32, as `panels_of` cuts them."""
-    panels = panels_of(windows, transposed, tile, depth)
-    words = slab_words(tile, depth, operands)
-    packed = launch.empty((len(panels.tile_of), words), like=weight)
-    tables = windows.starts, panels.rows, panels.tile_of, panels.sources
-    tables = [launch.table(each, weight) for each in tables]
+    tables = tables_of(windows, transposed, tile, depth)
+    slabs, words = len(tables[0]), slab_words(tile, depth, operands)
+    packed = launch.empty((slabs, words), like=weight)
     formats = operands == BF16, 2 if operands == TF32X3 else 1
     sizes = transposed, *formats, tile, depth, words, windows.in_channels, windows.width
-    grid = len(panels.tile_of), launch.divide_up(words, launch.BLOCK)
-    launch.blocks(pack_v1, grid, launch.BLOCK, weight, *tables, packed, *sizes)
+    grid = slabs, launch.divide_up(words, launch.BLOCK)
+    launch.blocks(pack_v1, grid, launch.BLOCK, weight, *[launch.table(each, weight) for each in tables], packed, *sizes)
     return packed
 
 
-COMPILE = [launch.Build(pack_v1, "FIIIIFiiiiiiii", dtypes=("float32",), since=(8, 0))]
+COMPILE = [launch.Build(pack_v1, "FIIIFiiiiiiii", dtypes=("float32",), since=(8, 0))]

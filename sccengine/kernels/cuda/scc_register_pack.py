@@ -18,7 +18,7 @@ from numba import cuda, types
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.indexing import quotient
 from sccengine.kernels.cuda.intrinsics import load, store
-from sccengine.kernels.cuda.scc_pack import entry, panels_of
+from sccengine.kernels.cuda.scc_pack import entry, panels_of, tables_of
 
 int32 = types.int32
 
@@ -26,10 +26,9 @@ int32 = types.int32
 @cuda.jit
 def pack_v1(
     weight,  # (O, K)
-    starts,  # (O,)
-    rows,  # (tiles, tile)
-    tile_of,  # (slabs,)
-    sources,  # (slabs, depth)
+    rows,  # (slabs, tile), and
+    sources,  # (slabs, depth), and
+    starts,  # (slabs, tile), transposed: (slabs, depth), as tables_of has them
     packed,  # (slabs, depth, tile)
     transposed,
     tile,
@@ -38,13 +37,14 @@ def pack_v1(
     K,
 ):
     slab = int32(cuda.blockIdx.x)
-    first_row = int32(load(tile_of, slab) * tile)
     e = int32(cuda.blockIdx.y * launch.BLOCK + cuda.threadIdx.x)
     if e < tile * depth:
         d = quotient(e, tile)
-        here = load(rows, int32(first_row + e - d * tile))
-        there = load(sources, int32(slab * depth + d))
-        store(packed, int32(slab * tile * depth + e), entry(weight, starts, here, there, transposed, C, K))
+        row_at = int32(slab * tile + e - d * tile)
+        d_at = int32(slab * depth + d)
+        start = load(starts, d_at if transposed else row_at)
+        value = entry(weight, load(rows, row_at), load(sources, d_at), start, transposed, C, K)
+        store(packed, int32(slab * tile * depth + e), value)
 
 
 @lru_cache(maxsize=1024)
@@ -76,14 +76,14 @@ def busy_of(windows, transposed, tile, depth, strip):
 
 def pack(weight, windows, transposed, tile, depth):
     """The packed weights (slabs, depth, tile) of weight (O, K), as `panels_of` cuts them."""
-    panels = panels_of(windows, transposed, tile, depth)
-    packed = launch.empty((len(panels.tile_of), depth, tile), like=weight)
-    tables = windows.starts, panels.rows, panels.tile_of, panels.sources
+    tables = tables_of(windows, transposed, tile, depth)
+    slabs = len(tables[0])
+    packed = launch.empty((slabs, depth, tile), like=weight)
     tables = [launch.table(each, weight) for each in tables]
     sizes = transposed, tile, depth, windows.in_channels, windows.width
-    grid = len(panels.tile_of), launch.divide_up(tile * depth, launch.BLOCK)
+    grid = slabs, launch.divide_up(tile * depth, launch.BLOCK)
     launch.blocks(pack_v1, grid, launch.BLOCK, weight, *tables, packed, *sizes)
     return packed
 
 
-COMPILE = [launch.Build(pack_v1, "FIIIIFiiiii", dtypes=("float32",))]
+COMPILE = [launch.Build(pack_v1, "FIIIFiiiii", dtypes=("float32",))]

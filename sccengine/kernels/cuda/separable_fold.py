@@ -19,7 +19,7 @@ from numba import cuda
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.indexing import quotient, thread_index
 from sccengine.kernels.cuda.intrinsics import load, store
-from sccengine.kernels.cuda.scc_pack import entry, panels_of
+from sccengine.kernels.cuda.scc_pack import entry, tables_of
 
 # Bits of `present`; mean and var come together.
 BIAS, GAMMA, BETA, MEAN = 1, 2, 4, 8
@@ -94,10 +94,9 @@ def fold_and_pack_v1(
     beta,  # (O,)
     mean,  # (O,)
     var,  # (O,)
-    starts,  # (O,)
-    rows,  # (tiles, tile)
-    tile_of,  # (slabs,): one block for each
+    rows,  # (slabs, tile): one block for each slab
     sources,  # (slabs, depth)
+    starts,  # (slabs, tile)
     packed,  # (slabs, depth, tile), out
     shift,  # (O,), out
     depthwise_weight,  # (C, T), of the depthwise stage, like the next five
@@ -123,12 +122,12 @@ def fold_and_pack_v1(
     zero = weight.dtype.type(0)
     block = np.int32(cuda.blockIdx.x)
     if block < slabs:
-        first_row = np.int32(load(tile_of, block) * tile)
         for e in range(cuda.threadIdx.x, tile * depth, launch.BLOCK):
             d = quotient(e, tile)
-            f = load(rows, np.int32(first_row + e - d * tile))
-            there = load(sources, np.int32(block * depth + d))
-            value = entry(weight, starts, f, there, False, C, K)
+            row_at = np.int32(block * tile + e - d * tile)
+            f = load(rows, row_at)
+            c = load(sources, np.int32(block * depth + d))
+            value = entry(weight, f, c, load(starts, row_at), False, C, K)
             if f >= 0:
                 value *= scale_of(f, gamma, var, present, eps)
             store(packed, np.int32(block * tile * depth + e), value)
@@ -155,12 +154,12 @@ def fold_and_pack_v1(
 def fold_and_pack(depthwise_stage, mixing_stage, windows, shape, pitch):
     """taps (C, pitch), packed (slabs, depth, tile) for tiles of `shape`, and the shift (O,) of the 1x1 stage."""
     weight, depthwise_weight = mixing_stage.weight, depthwise_stage.weight
-    panels = panels_of(windows, False, shape.tile, shape.depth)
-    filters, channels, slabs = len(weight), len(depthwise_weight), len(panels.tile_of)
+    tables = tables_of(windows, False, shape.tile, shape.depth)
+    filters, channels, slabs = len(weight), len(depthwise_weight), len(tables[0])
     packed = launch.empty((slabs, shape.depth, shape.tile), like=weight)
     shift = launch.empty((filters,), like=weight)
     taps = launch.empty((channels, pitch), like=weight)
-    tables = [launch.table(each, weight) for each in (windows.starts, panels.rows, panels.tile_of, panels.sources)]
+    tables = [launch.table(each, weight) for each in tables]
     mixing, present = statistics(mixing_stage)
     depthwise, depthwise_present = statistics(depthwise_stage)
     cut = slabs, shape.tile, shape.depth
@@ -178,5 +177,5 @@ def fold_and_pack(depthwise_stage, mixing_stage, windows, shape, pitch):
 
 COMPILE = [
     launch.Build(fold_v1, "FFFFFFFFiiif"),
-    launch.Build(fold_and_pack_v1, "FFFFFFIIIIFFFFFFFFF" + "i" * 10 + "ff", dtypes=("float32",)),
+    launch.Build(fold_and_pack_v1, "FFFFFFIIIFFFFFFFFF" + "i" * 10 + "ff", dtypes=("float32",)),
 ]
