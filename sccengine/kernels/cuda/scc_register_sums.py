@@ -15,11 +15,14 @@ from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.indexing import quotient, thread_index
 from sccengine.kernels.cuda.intrinsics import load, store
 from sccengine.kernels.cuda.scc_register_shape import MULTIPROCESSORS
+from sccengine.kernels.cuda.unroll import static, unrolled
 
 float32 = types.float32
 int32 = types.int32
 
-THREADS, MOST_GROUPS = (8, 2) if launch.SIMULATED else (256, 16)
+THREADS, MOST_GROUPS = (8, 4) if launch.SIMULATED else (256, 32)
+# Numbers that a thread reads at once.
+TOGETHER = 2 if launch.SIMULATED else 8
 # So many threads fill the largest GPUs of today.
 MOST_THREADS = MULTIPROCESSORS * 2048
 
@@ -48,6 +51,7 @@ def add_splits_v1(
 
 
 @cuda.jit
+@unrolled
 def add_spans_v1(
     sums,  # (spans, size)
     result,  # (size,)
@@ -62,13 +66,21 @@ def add_spans_v1(
     i = int32(cuda.blockIdx.x * elements + (thread - group * elements))
     total = float32(0)
     if i < size:
-        for s in range(group, spans, groups):
-            total += load(sums, int32(s * size + i))
+        for s in range(group, spans, TOGETHER * groups):
+            # Read together, so that their waits are one.
+            for n in static(TOGETHER):
+                at = int32(s + n * groups)
+                value = load(sums, int32(min(at, spans - 1) * size + i))
+                total += value if at < spans else float32(0)
     store(partial, thread, total)
-    cuda.syncthreads()
-    if thread < elements and i < size:
-        for other in range(1, groups):
-            total += load(partial, int32(other * elements + thread))
+    groups = groups >> 1
+    while groups > 0:
+        cuda.syncthreads()
+        if group < groups:
+            total += load(partial, int32(thread + groups * elements))
+            store(partial, thread, total)
+        groups = groups >> 1
+    if group == 0 and i < size:
         store(result, i, total)
 
 
@@ -81,9 +93,9 @@ def add_splits(sums, bias, result, relu):
 def add_spans(sums, result):
     """result from sums (spans, *result.shape)."""
     spans, size = sums.shape[0], result.size
-    # As many threads for an element as the machine has to spare, a power of two.
+    # As many threads for an element as the machine has to spare, a power of two, if each has enough to read at once.
     groups = 1
-    while groups < MOST_GROUPS and 2 * groups <= spans and 2 * groups * size <= MOST_THREADS:
+    while groups < MOST_GROUPS and 2 * groups * TOGETHER <= spans and 2 * groups * size <= MOST_THREADS:
         groups *= 2
     grid = launch.divide_up(size, THREADS // groups)
     launch.blocks(add_spans_v1, grid, THREADS, sums, result, spans, groups, size)
