@@ -101,7 +101,7 @@ def test_two_runs_have_the_same_bits(variant):
 
 
 @pytest.mark.slow
-# tf32x3_64x64 has the tiles of tf32_64x64 and the products of the other two.
+# tf32x3_64x64 has the tiles of tf32_64x64 and the products of tf32x3_32x128.
 @pytest.mark.parametrize(
     "number, variant", list(enumerate(name for name in scc_tensor.GPU_SHAPES if name != "tf32x3_64x64"))
 )
@@ -121,7 +121,7 @@ def test_the_tiles_of_a_gpu(number, variant, monkeypatch):
     scc_tensor_band.spans_of.cache_clear()
 
 
-@pytest.mark.parametrize("variant", scc_tensor.SHAPES)
+@pytest.mark.parametrize("variant", [name for name in scc_tensor.SHAPES if name.startswith("tf32x3")])
 def test_weights_that_stay_and_weights_that_come_anew_give_the_same_bits(variant, monkeypatch):
     # More slabs than the ring has, and more spans than blocks.
     shape = scc_tensor.SHAPES[variant]

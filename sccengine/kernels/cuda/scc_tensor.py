@@ -6,41 +6,43 @@ as in scc_tiles.py: filters sorted by start in tiles whose windows overlap, dx b
 channels. W comes packed (scc_pack.py). x (C, M), weight (O, K), y (O, M), float32 in memory; sums in float32.
 
 A block makes a tile of rows in one span of `columns` columns after another, its warps warp_rows x 32 columns each, in
-accumulators of 16 x 8. Slabs of x pass through a ring of STAGES in shared memory, filled by asynchronous copies two
-slabs ahead, one barrier a slab; the first slabs of a block's next span are on their way while it multiplies and stores
-the last, so that reading, multiplying and storing overlap. W stays in shared memory from the first span on where a
-multiprocessor has room for all of the tile's panel without holding fewer blocks (of 16 warps together, at most), else
-its slabs pass through the ring with those of x. Rows of x are read 16 bytes at a time where M is a multiple of 4, else
-4 bytes at a time into the same ring, so nothing after the loader knows the difference; past the ends of the panel and
-of M copies fill with zeros.
+accumulators of 16 x 8. Slabs of x and of W pass through a ring of STAGES in shared memory, filled by asynchronous
+copies one slab ahead, one barrier a slab; the first slab of a block's next span is on its way while it multiplies and
+stores the last, so that reading, multiplying and storing overlap. W for TF32x3, twice as large, stays in shared memory
+from the first span on where a multiprocessor has room for all of the tile's panel without holding fewer blocks. Rows of
+x are read 16 bytes at a time where M is a multiple of 4, else 4 bytes at a time into the same ring, so nothing after
+the loader knows the difference; past the ends of the panel and of M copies fill with zeros.
 
-x is the first operand of an mma, 16 columns m x 8 (TF32) or 16 (bf16) rows d, and W the second, d x 8 filters: so both
-come into registers in the order in which they lie, without a move. Which column of x a row of the mma is may be chosen:
-rows r and r + 8 of a warp's two mma are the neighbouring columns 4 r to 4 r + 3, so a lane loads its x and stores its y
-16 bytes at a time. In the ring, bits 3 and 4 of a column are turned over by the row's number modulo 4, and so a load
-meets no bank conflict.
+x is the first operand of an mma, 16 columns m x 8 (TF32) or 16 (bf16) rows d, and W the second, d x 8 filters. An mma
+takes its operands from neighbouring registers, so loads must bring together what belongs together: a lane's four
+weights lie together in the packed W, and its two columns for rows r and r + 8 of an mma are neighbours in x. Which
+columns these are may be chosen. A lane has the columns 4 r to 4 r + 3 of a warp's 32, two for each of two mma, and
+stores them 16 bytes at a time; which two come first changes from one r to the next, so that together with bits 2 and 4
+of a column, turned over by the row's number modulo 4, a load of 8 bytes meets no bank conflict. (Loads of 16 bytes were
+a third of the instructions slower: nearly half of a slab's were moves.)
 
 bf16 is rounded on the way from shared memory to the tensor cores, and x stays float32 in memory. Converted copies would
 move more through DRAM: 10 bytes an element of x and of dy in a training step (4 read, 2 written, 2 read by each of two
 passes) against 8 (4 read by each of two). TF32x3 (scc_tensor_split.py) takes three products for one.
 
 Floor: the larger of 4 (C + O) M bytes at 4.8 TB/s and 2 O K M operations at the unit's rate: on an H200 495 (TF32) and
-990 TFLOP/s (bf16), of which mma.sync, used here, is good for some 60 %. Measured there, in us, W packed before, beside
-a copy of x to y and the register tiles, which pack W for themselves (some 3 us), cg 2, co 0.5, when W still came anew
-with each span and lanes loaded 8 bytes of x at a time:
+990 TFLOP/s (bf16), of which mma.sync, used here, is good for some 60 %. Measured there, in us, packing W included (some
+3 us), beside a copy of x to y and the register tiles, co 0.5:
 
-    C     M       copy   TF32   TF32x3   register tiles
-    64    262144  34.2   43.7    50.0    65.1
-    128    65536  18.7   27.7    32.9    44.6
-    256    32768  18.7   31.7    48.8    65.1
-    512     8192   6.6   22.6    43.9    58.9
-    512     2048   3.0   12.2    16.9    27.3
+    C    cg  M       copy   TF32   TF32x3   register tiles
+    64   2   262144  34.4   43.7    48.0    65.9
+    64   8   262144  34.6   43.7    47.6    61.7
+    128  2    65536  18.6   28.4    32.8    44.8
+    128  4    65536  18.6   27.8    27.5    39.3
+    256  2    32768  18.6   31.3    51.4    65.7
+    512  2     8192   6.8   23.9    47.8    58.7
+    512  2     2048   3.1   12.8    18.7    27.7
 
-Tensor cores were busy for 16 to 28 % (TF32) and 34 to 45 % (TF32x3) of the time. A slab of TF32 took 390 cycles with 64
-columns and 590 with 128, which is 21 bytes a cycle of W and x both times, about all that L2 hands a multiprocessor:
-hence W stays. For TF32 at C = 64 it was 45.4 when every tile had a block of its own; five blocks a multiprocessor, a
-fourth stage and slabs of 32 rows were all slower. Hopper's wgmma, for which Numba can compile (capability (9, 0, "a")),
-is not used: for TF32 only W could come from shared memory, and x would pass through registers as here.
+(`benchmarks/results/cuda-h200-tiles.json`, which has the shapes and what differs from this file.) A block that reads
+and writes as these do and computes nothing takes 36.6 at C = 64. Slower, or no faster, were a third stage, other
+numbers of blocks, tiles of 128 rows, warps of 16 columns (fewer instructions, but stores of 8 bytes), sums of single
+steps in TF32x3, and packing W in each block instead of before. Hopper's wgmma, for which Numba can compile (capability
+(9, 0, "a")), is not used: for TF32 only W could come from shared memory, and x would pass through registers as here.
 """
 
 from functools import lru_cache
@@ -51,7 +53,7 @@ from numba import cuda as numba_cuda
 from numba import types
 
 from sccengine.kernels.cuda import launch
-from sccengine.kernels.cuda.indexing import quotient
+from sccengine.kernels.cuda.indexing import quotient, wide_product
 from sccengine.kernels.cuda.intrinsics import (
     ALIGNMENT,
     bits,
@@ -59,7 +61,9 @@ from sccengine.kernels.cuda.intrinsics import (
     copy_async4,
     copy_async16,
     load,
+    load2,
     load4,
+    max_nan,
     mma_bf16,
     mma_tf32,
     pack_bf16,
@@ -67,12 +71,12 @@ from sccengine.kernels.cuda.intrinsics import (
     store4,
     thread_again,
     to_tf32,
-    wait_copies_1,
+    wait_copies_0,
 )
 from sccengine.kernels.cuda.launch import device_cuda as cuda
 from sccengine.kernels.cuda.scc_pack import BF16, PIECE, TF32, TF32X3, Panels, pack, panels_of, slab_words
 from sccengine.kernels.cuda.scc_register_shape import MULTIPROCESSORS
-from sccengine.kernels.cuda.scc_tensor_split import add_product_tf32x3, split_tf32
+from sccengine.kernels.cuda.scc_tensor_split import SUMMED, add_products_tf32x3, split_tf32
 from sccengine.kernels.cuda.unroll import static, unrolled
 from sccengine.kernels.cuda.vectors import rows_aligned
 
@@ -80,14 +84,16 @@ int32 = types.int32
 int64 = types.int64
 float32 = types.float32
 
-STAGES = 3
+MINUS_INFINITY = np.float32(-np.inf)
+# The least compute capability.
+SINCE = (8, 0)
+STAGES = 2
 AHEAD = STAGES - 1
 WARP = 32
 # Columns that a warp makes, in strips of 16.
 WARP_COLUMNS = 32
 STRIPS = WARP_COLUMNS // 16
-# Warps that a multiprocessor holds, and the bytes of shared memory that it keeps of each block for itself.
-WARPS = 16
+# Bytes of shared memory that a multiprocessor keeps of each block for itself.
 KEPT_BACK = 1024
 
 
@@ -99,24 +105,21 @@ class Shape(NamedTuple):
     warp_rows: int
     depth: int
     operands: str  # TF32, BF16 or TF32X3 (scc_pack.py)
-
-    @property
-    def warps(self):
-        return self.tile // self.warp_rows * (self.columns // WARP_COLUMNS)
+    held: int  # blocks that a multiprocessor is to hold
 
     @property
     def threads(self):
-        return WARP * self.warps
+        return WARP * (self.tile // self.warp_rows) * (self.columns // WARP_COLUMNS)
 
     @property
     def limits(self):
         """Options of @cuda.jit."""
-        return launch.bounds(self.threads, WARPS // self.warps) if self.operands == TF32X3 else {}
+        return launch.bounds(self.threads, self.held)
 
     @property
     def blocks(self):
         """How many blocks all multiprocessors hold; more only wait for each other."""
-        return 3 if launch.SIMULATED else MULTIPROCESSORS * WARPS // self.warps
+        return 3 if launch.SIMULATED else MULTIPROCESSORS * self.held
 
     @property
     def words(self):
@@ -128,61 +131,56 @@ class Shape(NamedTuple):
         return 4 * (slabs * self.words + STAGES * self.depth * self.columns)
 
     def keeps(self, slabs, room):
-        """Whether in a multiprocessor's `room` as many blocks fit with so many slabs of W as with the ring's."""
-        blocks = min(WARPS // self.warps, room // (self.shared(STAGES) + KEPT_BACK))
+        """Whether W stays: in a multiprocessor's `room` as many blocks fit with all its slabs as with the ring's.
+
+        Rounded operands come anew with each span, which was no slower, and a block need not wait for all of them.
+        """
+        if self.operands != TF32X3:
+            return False
+        blocks = min(self.held, room // (self.shared(STAGES) + KEPT_BACK))
         return self.shared(slabs) + KEPT_BACK <= room // max(blocks, 1)
 
 
 # By the name of the variant. The fewer rows, the fewer of the panel's weights are zeros, the smaller both sides, the
 # more blocks a small problem has; the larger, the less is read again.
 GPU_SHAPES = {
-    "tf32_64x64": Shape(64, 64, 32, 16, TF32),
-    "tf32_64x128": Shape(64, 128, 64, 16, TF32),
-    "bf16_64x64": Shape(64, 64, 32, 16, BF16),
-    "bf16_64x128": Shape(64, 128, 64, 16, BF16),
-    "tf32x3_32x128": Shape(32, 128, 32, 16, TF32X3),
-    "tf32x3_64x64": Shape(64, 64, 32, 16, TF32X3),
-    "tf32x3_64x128": Shape(64, 128, 64, 16, TF32X3),
+    "tf32_64x64": Shape(64, 64, 32, 32, TF32, 5),
+    "tf32_64x128": Shape(64, 128, 64, 32, TF32, 4),
+    "bf16_64x64": Shape(64, 64, 32, 32, BF16, 6),
+    "bf16_64x128": Shape(64, 128, 64, 32, BF16, 4),
+    "tf32x3_32x128": Shape(32, 128, 32, 16, TF32X3, 4),
+    "tf32x3_64x64": Shape(64, 64, 32, 32, TF32X3, 4),
 }
 # The simulator's threads are Python threads: one or two warps there.
 SIMULATOR_SHAPES = {
-    "tf32_64x64": Shape(16, 32, 16, 32, TF32),
-    "tf32_64x128": Shape(32, 32, 16, 16, TF32),
-    "bf16_64x64": Shape(16, 32, 16, 16, BF16),
-    "bf16_64x128": Shape(16, 64, 16, 32, BF16),
-    "tf32x3_32x128": Shape(16, 32, 16, 16, TF32X3),
-    "tf32x3_64x64": Shape(32, 32, 32, 16, TF32X3),
-    "tf32x3_64x128": Shape(16, 32, 16, 32, TF32X3),
+    "tf32_64x64": Shape(16, 32, 16, 32, TF32, 3),
+    "tf32_64x128": Shape(32, 32, 16, 16, TF32, 3),
+    "bf16_64x64": Shape(16, 32, 16, 16, BF16, 3),
+    "bf16_64x128": Shape(16, 64, 16, 32, BF16, 3),
+    "tf32x3_32x128": Shape(16, 32, 16, 16, TF32X3, 3),
+    "tf32x3_64x64": Shape(32, 32, 32, 32, TF32X3, 3),
 }
 SHAPES = SIMULATOR_SHAPES if launch.SIMULATED else GPU_SHAPES
-# Cycles of a multiprocessor for a block's slab on an H200, as measured (see above): where it holds as many blocks as it
-# can, and where it has one, which waits for its copies. (bf16: assumed, from the ratio to TF32 over whole problems.)
+# Cycles of a multiprocessor for a block's slab on an H200, from the times above: where it holds as many blocks as it
+# can, and where it has one, which waits for its copies.
 FULL = {
-    "tf32_64x64": 390,
-    "tf32_64x128": 590,
-    "bf16_64x64": 330,
-    "bf16_64x128": 500,
-    "tf32x3_32x128": 700,
-    "tf32x3_64x64": 680,
-    "tf32x3_64x128": 1230,
+    "tf32_64x64": 840,
+    "tf32_64x128": 1640,
+    "bf16_64x64": 760,
+    "bf16_64x128": 1500,
+    "tf32x3_32x128": 750,
+    "tf32x3_64x64": 1400,
 }
 ALONE = {
-    "tf32_64x64": 880,
-    "tf32_64x128": 1250,
-    "bf16_64x64": 800,
-    "bf16_64x128": 1150,
-    "tf32x3_32x128": 1250,
-    "tf32x3_64x64": 1230,
-    "tf32x3_64x128": 2050,
+    "tf32_64x64": 2100,
+    "tf32_64x128": 2320,
+    "bf16_64x64": 1900,
+    "bf16_64x128": 2000,
+    "tf32x3_32x128": 1880,
+    "tf32x3_64x64": 3440,
 }
 # Words of weights that all of it packs in a cycle, beyond what a launch takes.
 PACKED = 95
-
-
-def since(name):
-    """The least compute capability for a variant."""
-    # Machine code for 8.0 has one register too few for it.
-    return (9, 0) if name == "tf32x3_64x128" else (8, 0)
 
 
 def _multiplication(shape):
@@ -197,10 +195,10 @@ def _multiplication(shape):
         x = cuda.local.array((STRIPS, 4), np.uint32)
         for step in static(steps):
             for half in static(2):
-                v = load4(ring, x_at + (8 * step + 4 * half) * columns)
                 for s in static(STRIPS):
-                    x[s, 2 * half] = to_tf32(v[2 * s])
-                    x[s, 2 * half + 1] = to_tf32(v[2 * s + 1])
+                    v = load2(ring, (x_at ^ 2 * s) + (8 * step + 4 * half) * columns)
+                    x[s, 2 * half] = to_tf32(v[0])
+                    x[s, 2 * half + 1] = to_tf32(v[1])
             for i in range(blocks):
                 w = load4(ring, w_at + (i * steps + step) * PIECE)
                 for s in range(STRIPS):
@@ -220,11 +218,11 @@ def _multiplication(shape):
         x = cuda.local.array((STRIPS, 4), np.uint32)
         for step in static(steps):
             for half in static(2):
-                low = load4(ring, x_at + (16 * step + 8 * half) * columns)
-                high = load4(ring, x_at + (16 * step + 8 * half + 4) * columns)
                 for s in static(STRIPS):
-                    x[s, 2 * half] = pack_bf16(low[2 * s], high[2 * s])
-                    x[s, 2 * half + 1] = pack_bf16(low[2 * s + 1], high[2 * s + 1])
+                    low = load2(ring, (x_at ^ 2 * s) + (16 * step + 8 * half) * columns)
+                    high = load2(ring, (x_at ^ 2 * s) + (16 * step + 8 * half + 4) * columns)
+                    x[s, 2 * half] = pack_bf16(low[0], high[0])
+                    x[s, 2 * half + 1] = pack_bf16(low[1], high[1])
             for i in range(blocks):
                 w = load4(ring, w_at + (i * steps + step) * PIECE)
                 for s in range(STRIPS):
@@ -241,35 +239,50 @@ def _multiplication(shape):
     @numba_cuda.jit(device=True)
     @unrolled
     def multiply_tf32x3(ring, x_at, w_at, total):
-        x = cuda.local.array((STRIPS, 4), np.uint32)
-        rest = cuda.local.array((STRIPS, 4), np.uint32)
-        for step in static(steps):
-            for half in static(2):
-                v = load4(ring, x_at + (8 * step + 4 * half) * columns)
-                for s in static(STRIPS):
-                    x[s, 2 * half], rest[s, 2 * half] = split_tf32(v[2 * s])
-                    x[s, 2 * half + 1], rest[s, 2 * half + 1] = split_tf32(v[2 * s + 1])
+        x = cuda.local.array((STRIPS, SUMMED, 4), np.uint32)
+        rest = cuda.local.array((STRIPS, SUMMED, 4), np.uint32)
+        w = cuda.local.array((SUMMED, 4), np.uint32)
+        w_rest = cuda.local.array((SUMMED, 4), np.uint32)
+        for first in static(0, steps, SUMMED):
+            for step in static(SUMMED):
+                for half in static(2):
+                    for s in static(STRIPS):
+                        v = load2(ring, (x_at ^ 2 * s) + (8 * (first + step) + 4 * half) * columns)
+                        for e in static(2):
+                            x[s, step, 2 * half + e], rest[s, step, 2 * half + e] = split_tf32(v[e])
             for i in range(blocks):
-                w = load4(ring, w_at + (i * steps + step) * 2 * PIECE)
-                v = load4(ring, w_at + ((i * steps + step) * 2 + 1) * PIECE)
-                for s in range(STRIPS):
-                    add_product_tf32x3(x[s], rest[s], bits(w[0]), bits(w[1]), bits(v[0]), bits(v[1]), total[i, 0, s])
-                    add_product_tf32x3(x[s], rest[s], bits(w[2]), bits(w[3]), bits(v[2]), bits(v[3]), total[i, 1, s])
+                for step in static(SUMMED):
+                    at = w_at + (i * steps + first + step) * 2 * PIECE
+                    v = load4(ring, at)
+                    v_rest = load4(ring, at + PIECE)
+                    for e in static(4):
+                        w[step, e] = bits(v[e])
+                        w_rest[step, e] = bits(v_rest[e])
+                for pair in range(2):
+                    for s in range(STRIPS):
+                        add_products_tf32x3(x[s], rest[s], w, w_rest, 2 * pair, total[i, pair, s])
 
     return {TF32: multiply_tf32, BF16: multiply_bf16, TF32X3: multiply_tf32x3}[shape.operands]
 
 
 @numba_cuda.jit(device=True)
-def finish(value, offset, relu):
-    """The value with its bias, and after a ReLU that keeps NaN."""
-    value += offset
-    # A comparison, because max(NaN, 0) is 0 on a GPU.
-    return float32(0) if relu and value <= 0 else value
+def store_four(result, at, y0, y1, y2, y3, count, aligned):
+    """Stores the first `count` of four numbers to result[at:]; aligned: all of them."""
+    if aligned:
+        store4(result, at, y0, y1, y2, y3)
+    else:
+        store(result, at, y0)
+        if count > 1:
+            store(result, at + 1, y1)
+        if count > 2:
+            store(result, at + 2, y2)
+        if count > 3:
+            store(result, at + 3, y3)
 
 
 def contraction(name, shape):
     """The kernel of one Shape."""
-    tile, columns, warp_rows, depth, operands = shape
+    tile, columns, warp_rows, depth, operands, _ = shape
     threads = shape.threads
     row_warps = tile // warp_rows
     blocks = warp_rows // 16
@@ -283,6 +296,15 @@ def contraction(name, shape):
     multiply = _multiplication(shape)
 
     @numba_cuda.jit(device=True)
+    def copy_weights(ring, place, packed, slab):
+        """Copies this thread's part of a slab of W to the slab `place` of shared memory."""
+        thread = thread_again()
+        to = int32(place * words + 4 * thread)
+        at = int32(slab * words + 4 * thread)
+        for v in range(weight_copies):
+            copy_async16(ring, to + v * 4 * threads, packed, at + v * 4 * threads, 16)
+
+    @numba_cuda.jit(device=True)
     @unrolled
     def copy_values(ring, to, turn, source, read, m0, copy_column, M, aligned):
         """Copies this thread's part of the rows `read` of a slab of x (-1: zeros), from column m0 on, to ring[to:].
@@ -294,7 +316,7 @@ def contraction(name, shape):
             is_inside = m < M
             to = int32(to + (4 * copy_column ^ turn))
             for v in range(value_copies):
-                at = int64(max(read[v], int32(0))) * M + (m if is_inside else int32(0))
+                at = wide_product(max(read[v], int32(0)), M) + (m if is_inside else int32(0))
                 count = int32(16 if read[v] >= 0 and is_inside else 0)
                 copy_async16(ring, to + v * row_step * columns, source, at, count)
         else:
@@ -302,35 +324,33 @@ def contraction(name, shape):
                 for u in range(4):
                     column = int32(copy_column + u * row_copies)
                     is_read = read[v] >= 0 and m0 + column < M
-                    at = int64(read[v] if is_read else int32(0)) * M + (m0 + column if is_read else 0)
+                    at = wide_product(read[v] if is_read else int32(0), M) + (m0 + column if is_read else 0)
                     place = int32(to + (column ^ turn)) + v * row_step * columns
                     copy_async4(ring, place, source, at, int32(4 if is_read else 0))
 
     @numba_cuda.jit(device=True)
     @unrolled
-    def store_tile(total, rows, row_at, bias, result, m, M, has_bias, relu, aligned):
+    def store_tile(total, rows, row_at, bias, result, m, swapped, M, has_bias, relu, aligned):
         """Stores this lane's sums, of rows[row_at], ... and the four columns from m on, and sets them to zero."""
+        row = cuda.local.array(4, int32)
+        offset = cuda.local.array(4, float32)
+        least = float32(0) if relu else MINUS_INFINITY
         for i in static(blocks):
+            # All are looked up before the first is needed.
             for pair in range(2):
+                row[2 * pair], row[2 * pair + 1] = load2(rows, row_at + (16 * i + 8 * pair))
+            for n in range(4):
+                offset[n] = load(bias, max(row[n], int32(0))) if has_bias else float32(0)
+            for pair in range(2):
+                low, high = total[i, pair, 0], total[i, pair, 1]
                 for side in range(2):
-                    row = load(rows, row_at + (16 * i + 8 * pair + side))
-                    if row >= 0 and m < M:
-                        offset = load(bias, row) if has_bias else float32(0)
-                        at = int64(row) * M + m
-                        y0 = finish(total[i, pair, 0, side], offset, relu)
-                        y1 = finish(total[i, pair, 0, 2 + side], offset, relu)
-                        y2 = finish(total[i, pair, 1, side], offset, relu)
-                        y3 = finish(total[i, pair, 1, 2 + side], offset, relu)
-                        if aligned:
-                            store4(result, at, y0, y1, y2, y3)
-                        else:
-                            store(result, at, y0)
-                            if m < M - 1:
-                                store(result, at + 1, y1)
-                            if m < M - 2:
-                                store(result, at + 2, y2)
-                            if m < M - 3:
-                                store(result, at + 3, y3)
+                    n = 2 * pair + side
+                    y0 = max_nan((high[side] if swapped else low[side]) + offset[n], least)
+                    y1 = max_nan((high[2 + side] if swapped else low[2 + side]) + offset[n], least)
+                    y2 = max_nan((low[side] if swapped else high[side]) + offset[n], least)
+                    y3 = max_nan((low[2 + side] if swapped else high[2 + side]) + offset[n], least)
+                    if row[n] >= 0 and m < M:
+                        store_four(result, wide_product(row[n], M) + m, y0, y1, y2, y3, int32(M - m), aligned)
                     for s in range(STRIPS):
                         total[i, pair, s, side] = 0
                         total[i, pair, s, 2 + side] = 0
@@ -369,7 +389,7 @@ def contraction(name, shape):
         warp_row = int32((warp - warp_column * row_warps) * warp_rows)
         warp_column = int32(warp_column * WARP_COLUMNS)
         w_at = int32(warp_row * (words // tile) + 4 * lane)
-        x_at = int32(ring_at + q * columns + warp_column + (4 * r ^ 8 * q))
+        x_at = int32(ring_at + q * columns + warp_column + ((4 * r + 2 * (r & 1)) ^ (4 * (q & 1) + 16 * (q >> 1))))
         read = cuda.local.array(value_copies, int32)
 
         # Blocks of the same columns are neighbours, so that only the first of them asks DRAM for x.
@@ -382,6 +402,9 @@ def contraction(name, shape):
         coming = span
         ahead = int32(0)
 
+        if keeps:
+            for n in range(slabs):
+                copy_weights(ring, int32(n), packed, int32(tile_begin + n))
         stage = int32(0)
         while span < spans:
             fetch = coming < spans
@@ -394,16 +417,13 @@ def contraction(name, shape):
                 for v in range(value_copies):
                     read[v] = load(sources, at + v * row_step)
             if slab >= 0:
-                wait_copies_1()
+                wait_copies_0()
                 cuda.syncthreads()
             if fetch:
-                if not keeps or coming == int32(cuda.blockIdx.y):
-                    to = int32((ahead if keeps else stage) * words + 4 * thread)
-                    at = int32((tile_begin + ahead) * words + 4 * thread)
-                    for v in range(weight_copies):
-                        copy_async16(ring, to + v * 4 * threads, packed, at + v * 4 * threads, 16)
+                if not keeps:
+                    copy_weights(ring, stage, packed, int32(tile_begin + ahead))
                 to = int32(ring_at + stage * stage_words + copy_row * columns)
-                turn = int32(8 * (copy_row & 3))
+                turn = int32(4 * (copy_row & 1) + 8 * (copy_row & 2))
                 copy_values(ring, to, turn, source, read, int32(coming * columns), copy_column, M, aligned)
                 ahead = int32(ahead + 1)
                 if ahead == slabs:
@@ -424,6 +444,7 @@ def contraction(name, shape):
                     bias,
                     result,
                     int32(span * columns + warp_column + 4 * r),
+                    r & 1 == 1,
                     M,
                     has_bias,
                     relu,
@@ -513,9 +534,9 @@ COMPILE = [
         kernel,
         "FFFIIIFiiiiiii",
         dtypes=("float32",),
-        since=since(name),
+        since=SINCE,
         instructions=("HMMA", "LDGSTS.E.BYPASS.128", "LDS.128", "STG.E.128"),
         registers=128,
     )
-    for name, kernel in CONTRACT.items()
+    for kernel in CONTRACT.values()
 ]

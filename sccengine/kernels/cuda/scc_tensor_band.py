@@ -3,26 +3,32 @@
     dweight[f,tap] = sum_m dy[f,m] * x[c,m],  c = (start[f] + tap) mod C
 
 As in scc_tiles.py a block makes a tile of filters x `width` rows of its panel of channels, over one span of the columns
-m, and stores the entries that lie inside windows; the spans' sums are added afterwards in their order. How many spans
-there are depends on the problem alone, never on the GPU, so the same inputs give the same bits.
+m, and stores the entries that lie inside windows; the spans' sums are added afterwards in their order. A span is every
+so many-th slab of `depth` columns: blocks that run at the same time read neighbouring columns. How many spans there are
+depends on the problem alone, never on the GPU, so the same inputs give the same bits.
 
 dy (O, M), x (C, M), dweight (O, K), float32 in memory. m is the axis along which both operands lie and along which an
 mma adds up, so ldmatrix brings both to their registers: of float32, an 8x8 matrix of 16-bit elements is 8 rows x 4
 numbers, and lane 4 r + q gets row r, number q. For bf16, numbers q and q + 4 of a row are rounded into one word: not
-the order in which PTX numbers the columns, but the same for both operands, which is all that a sum needs.
+the order in which PTX numbers the columns, but the same for both operands, which is all that a sum needs. Where a tile
+is so small that its entries keep too few warps busy, `sharers` warps make the same ones, each from its part of a slab.
 
-Slabs of `depth` columns pass through a ring as in scc_tensor.py, whose loader rules hold: 16-byte copies where M is a
-multiple of 4, else 4-byte copies. With rows of depth + 4 words, ldmatrix meets no bank conflict.
+Slabs pass through a ring as in scc_tensor.py, whose loader rules hold: 16-byte copies where M is a multiple of 4, else
+4-byte copies. With rows of depth + 4 words, ldmatrix meets no bank conflict.
 
 Floor: 4 (C + O) M bytes and 2 O K M operations, as for the forward pass. Measured on an H200, in us, the sums of spans
-included, cg 2, co 0.5, with two blocks a multiprocessor (there are up to four now), TF32x3 with 128 registers a thread
-(it has 90 now):
+included (4 to 6 us), beside the register tiles, co 0.5:
 
-    C     M       TF32   TF32x3   register tiles
-    64    262144  47.6    59.7    79.7
-    128    65536  34.9    58.2    68.0
-    256    32768  40.6    61.5    84.8
-    512     2048  24.4    30.6    35.7
+    C    cg  M       TF32   TF32x3   register tiles
+    64   2   262144  47.9    54.8    75.6
+    128  2    65536  33.9    34.5    67.1
+    128  4    65536  32.5    33.5    64.3
+    256  2    32768  41.2    54.2    79.8
+    512  2     8192  35.2    52.6    79.5
+    512  2     2048  18.1    22.2    30.5
+
+(`benchmarks/results/cuda-h200-tiles.json`.) What is left of TF32x3 is its arithmetic: with 64 and 128 channels and
+tiles of 64 x 64 it took as long as with 512. Slower, or no faster, were a third stage and slabs of 16 columns.
 """
 
 from functools import cache
@@ -33,7 +39,7 @@ from numba import cuda as numba_cuda
 from numba import types
 
 from sccengine.kernels.cuda import launch
-from sccengine.kernels.cuda.indexing import quotient
+from sccengine.kernels.cuda.indexing import quotient, wide_product
 from sccengine.kernels.cuda.intrinsics import (
     ALIGNMENT,
     commit_copies,
@@ -48,14 +54,14 @@ from sccengine.kernels.cuda.intrinsics import (
     store,
     thread_again,
     to_tf32,
-    wait_copies_1,
+    wait_copies_0,
 )
 from sccengine.kernels.cuda.launch import device_cuda as cuda
 from sccengine.kernels.cuda.scc_pack import BF16, TF32, TF32X3
 from sccengine.kernels.cuda.scc_register_shape import MULTIPROCESSORS, WANTED_THREADS
 from sccengine.kernels.cuda.scc_register_sums import add_spans
-from sccengine.kernels.cuda.scc_tensor import KEPT_BACK, WARPS
-from sccengine.kernels.cuda.scc_tensor_split import add_product_tf32x3, split_tf32
+from sccengine.kernels.cuda.scc_tensor import KEPT_BACK
+from sccengine.kernels.cuda.scc_tensor_split import SUMMED, add_products_tf32x3, split_tf32
 from sccengine.kernels.cuda.scc_window import tap_of
 from sccengine.kernels.cuda.unroll import static, unrolled
 from sccengine.kernels.cuda.vectors import rows_aligned
@@ -64,11 +70,13 @@ int32 = types.int32
 int64 = types.int64
 float32 = types.float32
 
-STAGES = 3
+STAGES = 2
 AHEAD = STAGES - 1
 WARP = 32
 # More than a multiple of 32 words, the banks of shared memory, in a row of a slab.
 PITCH = 4
+# Warps that a multiprocessor holds.
+WARPS = 16
 # Spans are not made shorter than this.
 SHORTEST = 16 if launch.SIMULATED else 256
 
@@ -82,10 +90,16 @@ class Shape(NamedTuple):
     warp_columns: int
     depth: int
     operands: str  # TF32, BF16 or TF32X3 (scc_pack.py)
+    sharers: int = 1  # warps that make the same entries, each from its part of a slab's columns
 
     @property
     def threads(self):
-        return WARP * (self.tile // self.warp_rows) * (self.width // self.warp_columns)
+        return WARP * (self.tile // self.warp_rows) * (self.width // self.warp_columns) * self.sharers
+
+    @property
+    def limits(self):
+        """Options of @cuda.jit."""
+        return launch.bounds(self.threads, WARPS * WARP // self.threads)
 
     @property
     def shared(self):
@@ -106,24 +120,22 @@ class Shape(NamedTuple):
         return max(mma * 6.5 / 4, (read + self.tile + self.width) * 4 / 128)
 
 
-# By the name of the variant, as in scc_tensor.py, whose three shapes for TF32x3 share one here.
+# By the name of the variant, as in scc_tensor.py.
 GPU_SHAPES = {
     "tf32_64x64": Shape(64, 64, 32, 32, 32, TF32),
-    "tf32_64x128": Shape(64, 128, 64, 32, 32, TF32),
+    "tf32_64x128": Shape(64, 128, 32, 32, 32, TF32),
     "bf16_64x64": Shape(64, 64, 32, 32, 32, BF16),
-    "bf16_64x128": Shape(64, 128, 64, 32, 32, BF16),
-    "tf32x3_32x128": Shape(64, 64, 32, 32, 32, TF32X3),
+    "bf16_64x128": Shape(64, 128, 32, 32, 32, BF16),
+    "tf32x3_32x128": Shape(32, 64, 32, 32, 32, TF32X3, 2),
     "tf32x3_64x64": Shape(64, 64, 32, 32, 32, TF32X3),
-    "tf32x3_64x128": Shape(64, 64, 32, 32, 32, TF32X3),
 }
 SIMULATOR_SHAPES = {
     "tf32_64x64": Shape(16, 32, 16, 16, 16, TF32),
     "tf32_64x128": Shape(32, 32, 16, 32, 16, TF32),
     "bf16_64x64": Shape(32, 16, 32, 16, 16, BF16),
     "bf16_64x128": Shape(16, 32, 16, 32, 32, BF16),
-    "tf32x3_32x128": Shape(16, 32, 16, 16, 16, TF32X3),
+    "tf32x3_32x128": Shape(16, 16, 16, 16, 32, TF32X3, 2),
     "tf32x3_64x64": Shape(16, 32, 16, 16, 16, TF32X3),
-    "tf32x3_64x128": Shape(16, 32, 16, 16, 16, TF32X3),
 }
 SHAPES = SIMULATOR_SHAPES if launch.SIMULATED else GPU_SHAPES
 
@@ -133,7 +145,7 @@ def _multiplication(shape):
     blocks = shape.warp_rows // 16
     pairs = shape.warp_columns // 16
     pitch = shape.depth + PITCH
-    steps = shape.depth // (16 if shape.operands == BF16 else 8)
+    steps = shape.depth // shape.sharers // (16 if shape.operands == BF16 else 8)
 
     @numba_cuda.jit(device=True)
     @unrolled
@@ -186,25 +198,24 @@ def _multiplication(shape):
     @numba_cuda.jit(device=True)
     @unrolled
     def multiply_tf32x3(ring, a_at, b_at, total):
-        a = cuda.local.array(4, np.uint32)
-        a_rest = cuda.local.array(4, np.uint32)
-        b = cuda.local.array((pairs, 4), np.uint32)
-        b_rest = cuda.local.array((pairs, 4), np.uint32)
-        for step in static(steps):
+        a = cuda.local.array((SUMMED, 4), np.uint32)
+        a_rest = cuda.local.array((SUMMED, 4), np.uint32)
+        b = cuda.local.array((pairs, SUMMED, 4), np.uint32)
+        b_rest = cuda.local.array((pairs, SUMMED, 4), np.uint32)
+        for first in static(0, steps, SUMMED):
             for j in range(pairs):
-                z = ldmatrix_x4(ring, b_at + j * 16 * pitch + 8 * step)
-                for e in static(4):
-                    b[j, e], b_rest[j, e] = split_tf32(from_bits(z[e]))
+                for step in static(SUMMED):
+                    z = ldmatrix_x4(ring, b_at + j * 16 * pitch + 8 * (first + step))
+                    for e in static(4):
+                        b[j, step, e], b_rest[j, step, e] = split_tf32(from_bits(z[e]))
             for i in range(blocks):
-                z = ldmatrix_x4(ring, a_at + i * 16 * pitch + 8 * step)
-                for e in static(4):
-                    a[e], a_rest[e] = split_tf32(from_bits(z[e]))
+                for step in static(SUMMED):
+                    z = ldmatrix_x4(ring, a_at + i * 16 * pitch + 8 * (first + step))
+                    for e in static(4):
+                        a[step, e], a_rest[step, e] = split_tf32(from_bits(z[e]))
                 for j in range(pairs):
                     for side in range(2):
-                        e = 2 * side
-                        add_product_tf32x3(
-                            a, a_rest, b[j, e], b[j, e + 1], b_rest[j, e], b_rest[j, e + 1], total[i, j, side]
-                        )
+                        add_products_tf32x3(a, a_rest, b[j], b_rest[j], 2 * side, total[i, j, side])
 
     return {TF32: multiply_tf32, BF16: multiply_bf16, TF32X3: multiply_tf32x3}[shape.operands]
 
@@ -217,8 +228,9 @@ def pack_words(low, high):
 
 def band_kernel(shape):
     """The kernel of one Shape."""
-    tile, width, warp_rows, warp_columns, depth, operands = shape
+    tile, width, warp_rows, warp_columns, depth, operands, sharers = shape
     row_warps = tile // warp_rows
+    tile_warps = row_warps * (width // warp_columns)
     blocks = warp_rows // 16
     pairs = warp_columns // 16
     pitch = depth + PITCH
@@ -238,7 +250,7 @@ def band_kernel(shape):
             is_inside = column < M
             for v in range(len(read)):
                 is_read = read[v] >= 0 and is_inside
-                at = int64(read[v]) * M + column if is_read else int64(0)
+                at = wide_product(max(read[v], int32(0)), M) + column
                 copy_async16(
                     ring, int32(to + 4 * piece) + v * row_step * pitch, source, at, int32(16 if is_read else 0)
                 )
@@ -248,9 +260,26 @@ def band_kernel(shape):
                 is_inside = column < M
                 for v in range(len(read)):
                     is_read = read[v] >= 0 and is_inside
-                    at = int64(read[v]) * M + column if is_read else int64(0)
+                    at = wide_product(max(read[v], int32(0)), M) + column
                     place = v * row_step * pitch + u * row_copies
                     copy_async4(ring, int32(to + piece) + place, source, at, int32(4 if is_read else 0))
+
+    @numba_cuda.jit(device=True)
+    def put(total, ring, place):
+        """Stores this lane's sums where `add` finds them."""
+        for i in range(blocks):
+            for j in range(pairs):
+                for side in range(2):
+                    for part in range(4):
+                        store(ring, place + (((i * pairs + j) * 2 + side) * 4 + part) * WARP, total[i, j, side, part])
+
+    @numba_cuda.jit(device=True)
+    def add(total, ring, place):
+        for i in range(blocks):
+            for j in range(pairs):
+                for side in range(2):
+                    for part in range(4):
+                        total[i, j, side, part] += load(ring, place + (((i * pairs + j) * 2 + side) * 4 + part) * WARP)
 
     @unrolled
     def band(
@@ -263,7 +292,7 @@ def band_kernel(shape):
         length,  # (tiles,)
         sums,  # (spans, O, K)
         aligned,  # whether rows of dy and x begin at multiples of 16 bytes
-        span,  # columns that one block adds up, a multiple of depth
+        slabs,  # of all blocks together
         O,
         C,
         K,
@@ -286,6 +315,8 @@ def band_kernel(shape):
         thread = int32(cuda.threadIdx.x)
         lane = int32(thread & 31)
         warp = quotient(thread, WARP)
+        sharer = quotient(warp, tile_warps)
+        warp = int32(warp - sharer * tile_warps)
         warp_column = quotient(warp, row_warps)
         warp_row = int32((warp - warp_column * row_warps) * warp_rows)
         warp_column = int32(warp_column * warp_columns)
@@ -302,16 +333,18 @@ def band_kernel(shape):
 
         # Which row of 16 and which four of its numbers this lane hands to ldmatrix: rows of matrices 0, 1, 2, 3 are
         # for dy 0-7, 8-15, 0-7, 8-15 (numbers 0-3, 0-3, 4-7, 4-7), for x 0-7, 0-7, 8-15, 8-15 (0-3, 4-7, 0-3, 4-7).
-        a_at = int32((warp_row + (lane & 15)) * pitch + 4 * (lane >> 4))
-        b_at = int32((tile + warp_column + (lane & 7) + 8 * (lane >> 4)) * pitch + 4 * (lane >> 3 & 1))
+        begin = int32(sharer * (depth // sharers))
+        a_at = int32((warp_row + (lane & 15)) * pitch + 4 * (lane >> 4) + begin)
+        b_at = int32((tile + warp_column + (lane & 7) + 8 * (lane >> 4)) * pitch + 4 * (lane >> 3 & 1) + begin)
 
-        m = int32(cuda.blockIdx.z * span)
-        slabs = quotient(min(int32(M - m), span) + depth - 1, depth)
+        # Blocks of neighbouring slabs run at the same time, so that they share the pages of DRAM.
+        m = int32(cuda.blockIdx.z * depth)
+        slabs = quotient(int32(slabs + cuda.gridDim.z - 1 - cuda.blockIdx.z), cuda.gridDim.z)
         stage = int32(0)
         now = int32(-AHEAD)
         while now < slabs:
             if now >= 0:
-                wait_copies_1()
+                wait_copies_0()
                 cuda.syncthreads()
             thread = thread_again()
             copy_row = quotient(thread, row_copies)
@@ -320,13 +353,25 @@ def band_kernel(shape):
                 to = int32(stage + copy_row * pitch)
                 copy(ring, to, dy, left, m, piece, M, aligned)
                 copy(ring, int32(to + tile * pitch), x, right, m, piece, M, aligned)
-                m = int32(m + depth)
+                m = int32(m + cuda.gridDim.z * depth)
             commit_copies()
             # The stage after the one that was filled is the one that was filled AHEAD slabs ago.
             stage = int32(stage + stage_words if stage < AHEAD * stage_words else 0)
             if now >= 0:
                 multiply(ring, int32(stage + a_at), int32(stage + b_at), total)
             now = int32(now + 1)
+
+        if sharers > 1:
+            # The first of the warps that share their entries adds up what the others have, in their order.
+            cuda.syncthreads()
+            place = int32(warp * WARP * 16 * blocks * pairs + lane)
+            if sharer > 0:
+                put(total, ring, int32(place + (sharer - 1) * tile * width))
+            cuda.syncthreads()
+            if sharer > 0:
+                return
+            for other in range(sharers - 1):
+                add(total, ring, int32(place + other * tile * width))
 
         r = int32(lane >> 2)
         q = int32(lane & 3)
@@ -345,8 +390,8 @@ def band_kernel(shape):
                                     if tap < K:
                                         store(sums, int32(at + tap), total[i, j, side, 2 * half + odd])
 
-    band.__name__ = band.__qualname__ = f"band_{operands}_{tile}x{width}"
-    return launch.many_rows(numba_cuda.jit(band))
+    band.__name__ = band.__qualname__ = f"band_{operands}_{tile}x{width}" + ("_shared" if sharers > 1 else "")
+    return launch.many_rows(numba_cuda.jit(band, **shape.limits))
 
 
 BAND = {shape: band_kernel(shape) for shape in dict.fromkeys(SHAPES.values())}
@@ -354,13 +399,13 @@ BAND = {shape: band_kernel(shape) for shape in dict.fromkeys(SHAPES.values())}
 
 @cache
 def spans_of(windows, variant, columns):
-    """How many spans of how many columns."""
+    """(into how many spans the columns are cut, of how many slabs they are)."""
     shape = SHAPES[variant]
     tiles = windows.tiles(shape.tile)
     blocks = tiles.count * launch.divide_up(int(tiles.length.max()), shape.width)
+    slabs = launch.divide_up(columns, shape.depth)
     spans = max(1, min(shape.blocks // blocks, columns // SHORTEST))
-    span = launch.divide_up(launch.divide_up(columns, spans), shape.depth) * shape.depth
-    return launch.divide_up(columns, span), span
+    return launch.divide_up(slabs, launch.divide_up(slabs, spans)), slabs
 
 
 def work(windows, variant, columns):
@@ -376,7 +421,7 @@ def backward_weight(dy, x, dweight, windows, variant):
     shape = SHAPES[variant]
     tiles = windows.tiles(shape.tile)
     columns = x.shape[1]
-    spans, span = spans_of(windows, variant, columns)
+    spans, slabs = spans_of(windows, variant, columns)
     sums = dweight if spans == 1 else launch.empty((spans, *dweight.shape), like=dweight)
     tables = windows.starts, tiles.rows, tiles.panel, tiles.first, tiles.length
     launch.blocks(
@@ -388,7 +433,7 @@ def backward_weight(dy, x, dweight, windows, variant):
         *[launch.table(each, x) for each in tables],
         sums,
         rows_aligned(dy, x),
-        span,
+        slabs,
         windows.out_channels,
         windows.in_channels,
         windows.width,
