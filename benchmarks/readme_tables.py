@@ -37,7 +37,7 @@ def tables():
             _network_table(inference, "evaluation, batch 64", evaluation),
             _elsewhere(*(_rows(f"cpu-{name}-intel.json") for name in ("scc", "train-step", "inference"))),
             _memory(memory),
-            _on_a_gpu(_rows("cuda-h200.json")),
+            _on_a_gpu(_rows("cuda-h200.json"), _rows("cuda-h200-tiles.json")),
         ]
     )
 
@@ -189,8 +189,8 @@ def _elsewhere(contraction, steps, inference):
     return f"The same ratios on {machine['processor']}, {machine['cores']} cores, {date}: {'; '.join(found)}.\n"
 
 
-def _on_a_gpu(survey):
-    """In words: whole networks beside PyTorch, launches, and what the tiles on tensor cores came to."""
+def _on_a_gpu(survey, later):
+    """In words: whole networks beside PyTorch, launches, and what the tiles on tensor cores came to since."""
     networks = []
     for row in survey["steps"]:
         ms = {name: times["p50"] for name, times in row["ms"].items()}
@@ -201,19 +201,29 @@ def _on_a_gpu(survey):
                 networks.append(f"{row['model']} {what} {times}")
     launch = survey["launch"][-1]
     host = (f"{name} {1e6 * entry['host']['p50']:.0f} us" for name, entry in launch["candidates"].items())
-    tiles = survey["tiles"]["rows"][0]
-    split = min(entry["us"] for name, entry in tiles["forward"].items() if name.startswith("tf32x3"))
-    split += tiles["packing"]["tf32x3_64x64"]
-    whole = tiles["forward"]["register_tiles_64x128"]["us"]
     return (
         f"On an {survey['machine']['gpu']}, {survey['date']}, float32, batch 128, 32x32, captured, PyTorch "
         f"{survey['versions']['torch']} in the fastest of its eager expressions: {'; '.join(networks)}. "
-        "That was before SCC ran on tensor cores in float32, which is measured for single layers only, and before the "
-        "weights of a block stayed in shared memory: "
-        f"{tiles['C']} channels, {tiles['M']} pixels, forward {split:.0f} us instead of {whole:.0f}, "
-        f"where a copy takes {tiles['copy']:.0f}. "
         f"Host time of a launch with {launch['case']['arguments']} arguments: {', '.join(host)}. "
-        "`benchmarks/results/cuda-h200.json` has all, and says what was measured how.\n"
+        f"{_later_on_a_gpu(later)}"
+        "`benchmarks/results/cuda-h200.json` and `cuda-h200-tiles.json` have all, and say what was measured how.\n"
+    )
+
+
+def _later_on_a_gpu(later):
+    steps = (
+        f"{row['model']} {row['ms']['captured']['p50']:.2f} ms"
+        for row in later["steps"]["rows"]
+        if row["what"] == "training step" and row["precision"] == "highest"
+    )
+    tiles, before = later["tiles"], later["contraction"]["rows"][0]
+    case, split = tiles["cases"][0], [row for row in tiles["forward"] if row["operands"] == "tf32x3"]
+    return (
+        f"Since then float32 SCC runs on tensor cores: training steps {', '.join(steps)} ({later['date']}; no PyTorch "
+        f"ran beside); and its tiles were made anew: {case['C']} channels, {case['M']} pixels, forward "
+        f"{min(row['us'][0] for row in split):.0f} us, {before['forward']['tf32x3_32x128']['us']:.0f} before and "
+        f"{before['forward']['register_tiles_64x128']['us']:.0f} without tensor cores, where a copy takes "
+        f"{case['copy']:.0f}. The kernels as they are now have run on a GPU in parts, not as a whole. "
     )
 
 

@@ -5,6 +5,7 @@
     tests        the gpu-marked tests, by several processes where pytest-xdist is at hand; without pytest every operator
                  of tests/checks against its float64 oracle
     launch       host time of a launch
+    contraction  survey_contraction.py: every variant of the contraction beside a copy, PyTorch and the floor
     scc_wide     the cases of bench_scc.py with 16 times as many images: 64 and 128 channels,
     scc_deep     and 256 and 512
     train        training steps of MobileNet and VGG16 at batch 128
@@ -89,6 +90,7 @@ def parts(tuning_table):
         "compile": Part(compile_kernels, 2),
         "tests": Part(tests, 6),
         "launch": _bench(1, "launch"),
+        "contraction": Part([sys.executable, str(ROOT / "benchmarks" / "survey_contraction.py")], 3, rows=True),
         "scc_wide": _bench(6, "scc", wide),
         "scc_deep": _bench(6, "scc", deep),
         "train": _bench(3, "train_step", networks, *eager),

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,26 @@ def test_launches_are_timed_as_they_follow_each_other_unless_a_call_is_long(monk
     monkeypatch.setattr(timer, "_synchronize", lambda: None, raising=False)
     assert timer._host(run) == pytest.approx(seconds)
     assert len(calls) * seconds <= timers.BURST or len(calls) == 1
+
+
+def test_calls_in_a_row_are_timed_between_two_events(monkeypatch):
+    now, waited = [0.0], []
+    event = lambda: types.SimpleNamespace(record=lambda: None, synchronize=lambda: None)  # noqa: E731
+    timer = object.__new__(timers.CudaTimer)  # as if there were a GPU
+    cuda = types.SimpleNamespace(Event=event, get_elapsed_time=lambda first, last: 1e3 * now[0])
+    timer.cupy, timer._done = types.SimpleNamespace(cuda=cuda), None
+
+    def wait(cycles, done):
+        waited.append(cycles)
+        now[0] = 0.0
+
+    def run():
+        now[0] += 0.25
+
+    timer._wait = wait
+    monkeypatch.setattr(timer, "_synchronize", lambda: None, raising=False)
+    assert timer.in_a_row(run, 8) == 0.25
+    assert len(waited) == 1
 
 
 def test_a_right_answer_is_timed_with_its_spread():
@@ -520,7 +541,7 @@ def test_the_benchmarks_of_run_on_gpu_have_cases(monkeypatch, tmp_path, capsys):
 
     counts = {}
     for name, part in run_on_gpu.parts(tmp_path / "table.json").items():
-        if part.rows and name != "launch":  # which is timed on a GPU only
+        if part.rows and name not in ("launch", "contraction"):  # which need a GPU
             benchmark = Path(part.command[1]).stem.removeprefix("bench_")
             on_cpu = ["cpu" if word == "cuda" else word for word in part.command[2:]]
             assert run(["bench", benchmark, *on_cpu, "--list"]) == 0, name

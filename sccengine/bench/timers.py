@@ -90,6 +90,12 @@ class CudaTimer:
         launch = min(self._host(run) for _ in range(3))
         return [self._device(run, launch, cold=mode == "cold") for _ in range(calls)]
 
+    def in_a_row(self, run, calls):
+        """Seconds of device time a call takes of ``calls`` that follow each other without a gap."""
+        run()
+        self._synchronize()
+        return self._device(run, min(self._host(run) for _ in range(3)), cold=False, calls=calls)
+
     def _synchronize(self):
         self.cupy.cuda.get_current_stream().synchronize()
 
@@ -113,13 +119,14 @@ class CudaTimer:
         self._synchronize()
         return time.perf_counter() - started
 
-    def _device(self, run, launch, cold):
+    def _device(self, run, launch, cold, calls=1):
         first, last = self.cupy.cuda.Event(), self.cupy.cuda.Event()
         if cold:
             self._flush += 1
-        self._wait(np.int64((2 * launch + 50e-6) * self._CLOCK), self._done)
+        self._wait(np.int64((2 * calls * launch + 50e-6) * self._CLOCK), self._done)
         first.record()
-        run()
+        for _ in range(calls):
+            run()
         last.record()
         last.synchronize()
-        return self.cupy.cuda.get_elapsed_time(first, last) / 1e3
+        return self.cupy.cuda.get_elapsed_time(first, last) / 1e3 / calls
