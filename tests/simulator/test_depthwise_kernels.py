@@ -39,7 +39,7 @@ def test_strips(case, batch):
     bias = random.standard_normal(multiplier * channels)
     y = reference.conv2d_forward(x, weight, bias, stride, padding, channels)
     dy = random.standard_normal(y.shape)
-    dx, dweight, _ = reference.conv2d_backward(dy, x, weight, stride, padding, channels)
+    dx, dweight, dbias = reference.conv2d_backward(dy, x, weight, stride, padding, channels)
 
     taps = weight[:, 0].astype(np.float32)
     got = np.full_like(as_rows(y), np.nan)
@@ -51,6 +51,10 @@ def test_strips(case, batch):
     got = np.full_like(taps, np.nan)
     depthwise_strips.backward_weight(as_rows(dy), as_rows(x), got, stride, padding)
     assert_close("dweight", got[:, None], dweight, "float32")
+    alone, got, sums = got, np.full_like(taps, np.nan), np.full(len(taps), np.nan, np.float32)
+    depthwise_strips.backward_weight(as_rows(dy), as_rows(x), got, stride, padding, sums)
+    np.testing.assert_array_equal(got, alone)
+    assert_close("dbias", sums, dbias, "float32")
 
 
 @pytest.mark.parametrize(

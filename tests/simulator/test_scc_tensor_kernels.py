@@ -92,6 +92,19 @@ def test_values(variant, problem):
         assert_close(name, got, want, ROUNDING[variant])
 
 
+# One span and several, rows of dy that a slab has not as a whole, filters that fill no tile.
+@pytest.mark.parametrize("filters, columns", [(6, 16), (37, 69)])
+@pytest.mark.parametrize("variant", scc_tensor.SHAPES)
+def test_dbias_comes_with_dweight_and_leaves_its_bits(variant, filters, columns):
+    windows = ChannelWindows.sliding(8, filters, 2, 0.5)
+    x, weight, bias, dy = operands(windows, columns)
+    alone, dweight, dbias = (np.full_like(each, np.nan) for each in (weight, weight, bias))
+    scc.backward(dy, x, None, None, alone, None, windows, weight_variant=variant)
+    scc.backward(dy, x, None, None, dweight, dbias, windows, weight_variant=variant)
+    np.testing.assert_array_equal(dweight, alone)
+    np.testing.assert_allclose(dbias, dy.sum(axis=1, dtype=np.float64), rtol=1e-5, atol=1e-6 * columns)
+
+
 @pytest.mark.parametrize("variant", scc_tensor.SHAPES)
 def test_two_runs_have_the_same_bits(variant):
     windows = ChannelWindows.sliding(24, 20, 2, 0.5)

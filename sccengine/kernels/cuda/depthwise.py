@@ -176,8 +176,11 @@ def backward_weight(dy, x, dweight, stride, padding):
 
 
 def backward(dy, x, weight, dx, dweight, dbias, stride, padding):
-    """All gradients, a launch each; dbias (O,) or None."""
+    """All gradients; dbias (O,) or None."""
     backward_input(dy, weight, dx, stride, padding)
+    if depthwise_strips.serves(x, dweight, stride):
+        depthwise_strips.backward_weight(dy, x, dweight, stride, padding, dbias)
+        return
     backward_weight(dy, x, dweight, stride, padding)
     if dbias is not None:
         rows.sum_rows(dy.reshape(dy.shape[0], -1), dbias)

@@ -26,8 +26,9 @@ The strips of dx start where the stride's phase is the same for all (a strip may
 thread makes SW neighbouring columns: so which tap reaches which pixel is again known at compile time, nothing is
 divided and no product is wasted at stride 2. It loops over the filters of its channel.
 
-dweight: a block adds up all taps of one filter over its share of the strips, and reads both images once;
-warps add by shuffles, the block over its warps, and a second kernel over the blocks: always in the same order.
+dweight: a block adds up all taps of one filter over its share of the strips, and reads both images once; the sum of
+dy, which is dbias, is one tap more. Warps add by shuffles, the block over its warps, and a second kernel over the
+blocks: always in the same order.
 
 Kernels are made by a factory for each (KH, KW), (SH, SW) and LANES of COMPILED; other settings take version 1.
 """
@@ -78,6 +79,7 @@ def kernels(kernel, stride, lanes):
     SH, SW = stride
     LANES = lanes
     TAPS = KH * KW
+    SUMS = TAPS + 1
     # Rows of x under a strip of y.
     UNDER = (ROWS - 1) * SH + KH
     # Rows and columns of y that reach a strip of dx, counted from the one at the strip's own place.
@@ -237,13 +239,15 @@ def kernels(kernel, stride, lanes):
     def backward_weight(
         dy,  # (O, HO, WO, N)
         x,  # (C, H, W, N)
-        sums,  # (splits, O, KH, KW): a block adds up one filter's taps over its share of the strips
+        sums,  # (splits, size): dweight (O, KH, KW), and after it dbias (O,) if adds_dbias
+        adds_dbias,
+        size,
         count,  # strips of a filter: strips * parts * WO * chunk
         chunk,  # lane groups of a column that neighbouring threads take
         parts,  # chunks of a column: N / LANES / chunk
         strips,  # of ROWS rows in a column of dy
         filters,  # O
-        splits,  # blocks of a filter
+        splits,  # blocks of a filter, which share its strips
         multiplier,  # O / C
         height,  # H
         width,  # W
@@ -253,16 +257,16 @@ def kernels(kernel, stride, lanes):
         padding_height,
         padding_width,
     ):
-        partial = cuda.shared.array((WARPS, TAPS), np.float32)
+        partial = cuda.shared.array((WARPS, SUMS), np.float32)
         split = quotient(cuda.blockIdx.x, filters)
         f = np.int32(cuda.blockIdx.x - split * filters)
         channel = quotient(f, multiplier)
         pitch = np.int32(width * batch)
         zero = np.float32(0)
-        total = cuda.local.array(TAPS, np.float32)
+        total = cuda.local.array(SUMS, np.float32)
         slope = cuda.local.array((ROWS, LANES), np.float32)
         value = cuda.local.array((KW, LANES), np.float32)
-        for t in range(TAPS):
+        for t in range(SUMS):
             total[t] = zero
         for i in range(split * THREADS + cuda.threadIdx.x, count, splits * THREADS):
             _, strip, wo, group = strip_place(i, chunk, parts, out_width, strips)
@@ -288,6 +292,8 @@ def kernels(kernel, stride, lanes):
                     else:
                         for lane in range(LANES):
                             slope[step // SH, lane] = zero
+                    for lane in range(LANES):
+                        total[TAPS] += slope[step // SH, lane]
                 row_inside = np.uint32(top + step) < np.uint32(height)
                 for kw in range(KW):
                     at = np.int32(corner + step * pitch + kw * batch)
@@ -306,16 +312,17 @@ def kernels(kernel, stride, lanes):
                                 total[(step - r * SH) * KW + kw] += slope[r, lane] * value[kw, lane]
 
         thread = cuda.threadIdx.x
-        for t in range(TAPS):
+        for t in range(SUMS):
             of_warp = warp_sum(total[t])
             if thread % WARP == 0:
                 partial[thread // WARP, t] = of_warp
         cuda.syncthreads()
-        if thread < TAPS:
+        if thread < (SUMS if adds_dbias else TAPS):
             of_block = zero
             for w in range(WARPS):
                 of_block += partial[w, thread]
-            sums[(split * filters + f) * TAPS + thread] = of_block
+            place = f * TAPS + thread if thread < TAPS else filters * TAPS + f
+            sums[split * size + place] = of_block
 
     kernels = {}
     for function in (forward, backward_input, backward_weight):
@@ -354,8 +361,8 @@ def backward_input(dy, weight, dx, stride, padding):
     launch.elements(kernel, count, dy, weight, dx, count, chunk, parts, strips, pairs, *sizes)
 
 
-def backward_weight(dy, x, dweight, stride, padding):
-    """dweight (O, KH, KW) from dy (O, HO, WO, N) and x (C, H, W, N)."""
+def backward_weight(dy, x, dweight, stride, padding, dbias=None):
+    """dweight (O, KH, KW), and dbias (O,) unless it is None, from dy (O, HO, WO, N) and x (C, H, W, N)."""
     lanes = lanes_of(dy, x)
     filters, out_height, out_width, batch = dy.shape
     strips = launch.divide_up(out_height, ROWS)
@@ -363,12 +370,15 @@ def backward_weight(dy, x, dweight, stride, padding):
     parts = batch // lanes // chunk
     count = strips * parts * out_width * chunk
     splits = min(launch.divide_up(count, THREADS), launch.divide_up(WANTED_BLOCKS, filters))
-    sums = dweight if splits == 1 else launch.empty((splits, *dweight.shape), like=dweight)
+    adds_dbias = dbias is not None
+    size = dweight.size + (dbias.size if adds_dbias else 0)
+    sums = dweight if splits == 1 and not adds_dbias else launch.empty((splits, size), like=dweight)
     sizes = filters, splits, filters // x.shape[0], *x.shape[1:], out_height, out_width, *padding
     kernel = kernels(dweight.shape[1:], stride, lanes).backward_weight
-    launch.blocks(kernel, splits * filters, THREADS, dy, x, sums, count, chunk, parts, strips, *sizes)
-    if splits > 1:
-        add_spans(sums, dweight)
+    cut = count, chunk, parts, strips
+    launch.blocks(kernel, splits * filters, THREADS, dy, x, sums, adds_dbias, size, *cut, *sizes)
+    if sums is not dweight:
+        add_spans(sums, dweight, dbias)
 
 
 def _forward(x, weight, bias, y, stride, padding, relu, flipped):
@@ -411,6 +421,6 @@ COMPILE = [
     for kernel, codes, instructions in (
         (made.forward, "FFFF" + "i" * 15, load_and_store),
         (made.backward_input, "FFF" + "i" * 13, load_and_store),
-        (made.backward_weight, "FFF" + "i" * 14, load_and_store[:1]),
+        (made.backward_weight, "FFF" + "i" * 16, load_and_store[:1]),
     )
 ]

@@ -90,12 +90,16 @@ VARIANTS = {
 
 
 class Road(NamedTuple):
-    """The launchers of one variant. forward takes `relu` as its last argument where fuses_relu says so."""
+    """The launchers of one variant.
+
+    forward takes `relu` as its last argument where fuses_relu says so, backward_weight `dbias` where adds_dbias does.
+    """
 
     forward: object
     backward_input: object
     backward_weight: object
     fuses_relu: bool = False
+    adds_dbias: bool = False
 
 
 _ROADS = {
@@ -127,6 +131,7 @@ _ROADS = {
             partial(scc_tensor.backward_input, variant=name),
             partial(scc_tensor_band.backward_weight, variant=name),
             fuses_relu=True,
+            adds_dbias=True,
         )
         for name in scc_tensor.SHAPES
     },
@@ -198,9 +203,12 @@ def backward_weight(dy, x, dweight, windows, variant=DEFAULT):
 
 
 def backward(dy, x, weight, dx, dweight, dbias, windows, input_variant=DEFAULT, weight_variant=DEFAULT):
-    """The gradients that are not None, a launch each: dx, dweight, and dbias (O,)."""
+    """The gradients that are not None: dx, dweight, and dbias (O,)."""
     if dx is not None:
         backward_input(dy, weight, dx, windows, input_variant)
+    if dweight is not None and dbias is not None and _ROADS[weight_variant].adds_dbias:
+        _ROADS[weight_variant].backward_weight(dy, x, dweight, windows, dbias=dbias)
+        return
     if dweight is not None:
         backward_weight(dy, x, dweight, windows, weight_variant)
     if dbias is not None:

@@ -54,9 +54,11 @@ def add_splits_v1(
 @unrolled
 def add_spans_v1(
     sums,  # (spans, size)
-    result,  # (size,)
+    result,  # (first,)
+    rest,  # (size - first,)
     spans,
     groups,  # threads that share an element
+    first,
     size,
 ):
     partial = cuda.shared.array(THREADS, float32)
@@ -81,7 +83,10 @@ def add_spans_v1(
             store(partial, thread, total)
         groups = groups >> 1
     if group == 0 and i < size:
-        store(result, i, total)
+        if i < first:
+            store(result, i, total)
+        else:
+            store(rest, int32(i - first), total)
 
 
 def add_splits(sums, bias, result, relu):
@@ -90,18 +95,19 @@ def add_splits(sums, bias, result, relu):
     launch.elements(add_splits_v1, result.size, sums, bias, result, bias is not None, relu, *sizes)
 
 
-def add_spans(sums, result):
-    """result from sums (spans, *result.shape)."""
-    spans, size = sums.shape[0], result.size
+def add_spans(sums, result, rest=None):
+    """result from sums (spans, *result.shape); with `rest` both, flat, from sums (spans, result.size + rest.size)."""
+    spans, first = sums.shape[0], result.size
+    size = first if rest is None else first + rest.size
     # As many threads for an element as the machine has to spare, a power of two, if each has enough to read at once.
     groups = 1
     while groups < MOST_GROUPS and 2 * groups * TOGETHER <= spans and 2 * groups * size <= MOST_THREADS:
         groups *= 2
     grid = launch.divide_up(size, THREADS // groups)
-    launch.blocks(add_spans_v1, grid, THREADS, sums, result, spans, groups, size)
+    launch.blocks(add_spans_v1, grid, THREADS, sums, result, rest, spans, groups, first, size)
 
 
 COMPILE = [
     launch.Build(add_splits_v1, "FFFiiiii", dtypes=("float32",)),
-    launch.Build(add_spans_v1, "FFiii", dtypes=("float32",)),
+    launch.Build(add_spans_v1, "FFFiiii", dtypes=("float32",)),
 ]

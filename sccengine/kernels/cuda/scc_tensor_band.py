@@ -1,17 +1,21 @@
 """The weight gradient on tensor cores: operands as in scc_tensor.py, sums in float32, in a fixed order.
 
-    dweight[f,tap] = sum_m dy[f,m] * x[c,m],  c = (start[f] + tap) mod C
+    dweight[f,tap] = sum_m dy[f,m] * x[c,m],  c = (start[f] + tap) mod C        and, if asked, dbias[f] = sum_m dy[f,m]
 
 As in scc_tiles.py a block makes a tile of filters x `width` rows of its panel of channels, over one span of the columns
 m, and stores the entries that lie inside windows; the spans' sums are added afterwards in their order. A span is every
 so many-th slab of `depth` columns: blocks that run at the same time read neighbouring columns. How many spans there are
 depends on the problem alone, never on the GPU, so the same inputs give the same bits.
 
-dy (O, M), x (C, M), dweight (O, K), float32 in memory. m is the axis along which both operands lie and along which an
-mma adds up, so ldmatrix brings both to their registers: of float32, an 8x8 matrix of 16-bit elements is 8 rows x 4
-numbers, and lane 4 r + q gets row r, number q. For bf16, numbers q and q + 4 of a row are rounded into one word: not
-the order in which PTX numbers the columns, but the same for both operands, which is all that a sum needs. Where a tile
-is so small that its entries keep too few warps busy, `sharers` warps make the same ones, each from its part of a slab.
+dy (O, M), x (C, M), dweight (O, K), dbias (O,), float32 in memory. m is the axis along which both operands lie and
+along which an mma adds up, so ldmatrix brings both to their registers: of float32, an 8x8 matrix of 16-bit elements is
+8 rows x 4 numbers, and lane 4 r + q gets row r, number q. For bf16, numbers q and q + 4 of a row are rounded into one
+word: not the order in which PTX numbers the columns, but the same for both operands, which is all that a sum needs.
+Where a tile is so small that its entries keep too few warps busy, `sharers` warps make the same ones, each from its
+part of a slab.
+
+dbias costs no second reading of dy: the blocks of a tile's first panel rows add up the slabs of dy that they have in
+shared memory, some threads a row.
 
 Slabs pass through a ring as in scc_tensor.py, whose loader rules hold: 16-byte copies where M is a multiple of 4, else
 4-byte copies. With rows of depth + 4 words, ldmatrix meets no bank conflict.
@@ -48,9 +52,11 @@ from sccengine.kernels.cuda.intrinsics import (
     from_bits,
     ldmatrix_x4,
     load,
+    load4,
     mma_bf16,
     mma_tf32,
     pack_bf16,
+    shuffle_xor,
     store,
     thread_again,
     to_tf32,
@@ -103,8 +109,8 @@ class Shape(NamedTuple):
 
     @property
     def shared(self):
-        """Bytes of the ring."""
-        return 4 * STAGES * (self.tile + self.width) * (self.depth + PITCH)
+        """Bytes of the ring, and of a number for each thread."""
+        return 4 * (STAGES * (self.tile + self.width) * (self.depth + PITCH) + self.threads)
 
     @property
     def blocks(self):
@@ -240,6 +246,9 @@ def band_kernel(shape):
     row_step = shape.threads // row_copies
     left_copies = tile // row_step
     right_copies = width // row_step
+    # How many threads add up a row of a slab of dy, neighbours in a warp.
+    adders = shape.threads // tile
+    sums_at = STAGES * stage_words
     multiply = _multiplication(shape)
 
     @numba_cuda.jit(device=True)
@@ -263,6 +272,19 @@ def band_kernel(shape):
                     at = wide_product(max(read[v], int32(0)), M) + column
                     place = v * row_step * pitch + u * row_copies
                     copy_async4(ring, int32(to + piece) + place, source, at, int32(4 if is_read else 0))
+
+    @numba_cuda.jit(device=True)
+    @unrolled
+    def add_row(ring, stage):
+        """Adds this thread's part of a row of the slab of dy at ring[stage:] to its number after the ring."""
+        thread = thread_again()
+        row = quotient(thread, adders)
+        at = int32(stage + row * pitch + (thread - row * adders) * (depth // adders))
+        result = load(ring, sums_at + thread)
+        for n in static(depth // adders // 4):
+            v = load4(ring, int32(at + 4 * n))
+            result += (v[0] + v[1]) + (v[2] + v[3])
+        store(ring, sums_at + thread, result)
 
     @numba_cuda.jit(device=True)
     def put(total, ring, place):
@@ -290,7 +312,9 @@ def band_kernel(shape):
         panel,  # (R,): channels
         first,  # (tiles,): a tile's filters read panel[first : first + length]
         length,  # (tiles,)
-        sums,  # (spans, O, K)
+        sums,  # (spans, size): dweight (O, K) of each span, and after it dbias (O,) if adds_dbias
+        adds_dbias,
+        size,
         aligned,  # whether rows of dy and x begin at multiples of 16 bytes
         slabs,  # of all blocks together
         O,
@@ -337,6 +361,8 @@ def band_kernel(shape):
         a_at = int32((warp_row + (lane & 15)) * pitch + 4 * (lane >> 4) + begin)
         b_at = int32((tile + warp_column + (lane & 7) + 8 * (lane >> 4)) * pitch + 4 * (lane >> 3 & 1) + begin)
 
+        adds_dbias = adds_dbias and p0 == 0
+        store(ring, sums_at + thread, float32(0))
         # Blocks of neighbouring slabs run at the same time, so that they share the pages of DRAM.
         m = int32(cuda.blockIdx.z * depth)
         slabs = quotient(int32(slabs + cuda.gridDim.z - 1 - cuda.blockIdx.z), cuda.gridDim.z)
@@ -359,7 +385,21 @@ def band_kernel(shape):
             stage = int32(stage + stage_words if stage < AHEAD * stage_words else 0)
             if now >= 0:
                 multiply(ring, int32(stage + a_at), int32(stage + b_at), total)
+                if adds_dbias:
+                    add_row(ring, stage)
             now = int32(now + 1)
+
+        if adds_dbias:
+            thread = thread_again()
+            dy_sum = load(ring, sums_at + thread)
+            lanes = adders >> 1
+            while lanes > 0:
+                dy_sum += shuffle_xor(dy_sum, lanes)
+                lanes = lanes >> 1
+            row = quotient(thread, adders)
+            f = load(rows, int32(t * tile + row))
+            if f >= 0 and thread == row * adders:
+                store(sums, int32(cuda.blockIdx.z * size + O * K + f), dy_sum)
 
         if sharers > 1:
             # The first of the warps that share their entries adds up what the others have, in their order.
@@ -380,7 +420,7 @@ def band_kernel(shape):
                 f = load(rows, int32(t * tile + warp_row + r) + 16 * i + 8 * half)
                 if f >= 0:
                     start = load(starts, f)
-                    at = int32((cuda.blockIdx.z * O + f) * K)
+                    at = int32(cuda.blockIdx.z * size + f * K)
                     for j in range(pairs):
                         for side in range(2):
                             for odd in range(2):
@@ -416,13 +456,15 @@ def work(windows, variant, columns):
     return blocks * columns * shape.cycles / min(1, threads / WANTED_THREADS)
 
 
-def backward_weight(dy, x, dweight, windows, variant):
-    """dweight (O, K) from dy (O, M) and x (C, M)."""
+def backward_weight(dy, x, dweight, windows, variant, dbias=None):
+    """dweight (O, K), and dbias (O,) unless it is None, from dy (O, M) and x (C, M)."""
     shape = SHAPES[variant]
     tiles = windows.tiles(shape.tile)
     columns = x.shape[1]
     spans, slabs = spans_of(windows, variant, columns)
-    sums = dweight if spans == 1 else launch.empty((spans, *dweight.shape), like=dweight)
+    adds_dbias = dbias is not None
+    size = dweight.size + (dbias.size if adds_dbias else 0)
+    sums = dweight if spans == 1 and not adds_dbias else launch.empty((spans, size), like=dweight)
     tables = windows.starts, tiles.rows, tiles.panel, tiles.first, tiles.length
     launch.blocks(
         BAND[shape],
@@ -432,6 +474,8 @@ def backward_weight(dy, x, dweight, windows, variant):
         x,
         *[launch.table(each, x) for each in tables],
         sums,
+        adds_dbias,
+        size,
         rows_aligned(dy, x),
         slabs,
         windows.out_channels,
@@ -440,14 +484,14 @@ def backward_weight(dy, x, dweight, windows, variant):
         columns,
         shared=shape.shared,
     )
-    if spans > 1:
-        add_spans(sums, dweight)
+    if sums is not dweight:
+        add_spans(sums, dweight, dbias)
 
 
 COMPILE = [
     launch.Build(
         kernel,
-        "FFIIIIIFiiiiii",
+        "FFIIIIIFiiiiiiii",
         dtypes=("float32",),
         since=(8, 0),
         instructions=("HMMA", "LDSM", "LDGSTS.E.BYPASS.128"),
