@@ -19,11 +19,10 @@ import torch
 from torch.nn import AdaptiveAvgPool2d, BatchNorm2d, ChannelShuffle, Conv2d, Flatten, Linear, MaxPool2d, Sequential
 from torch.nn.functional import cross_entropy
 
+from peers.pytorch import SCC, NormReLU, numpy, tensor
 from sccengine.bench.case import Candidate
 from sccengine.bench.networks import GROUPS, OVERLAP
 from sccengine.windows import ChannelWindows
-
-from .pytorch import SCC, NormReLU, numpy, tensor
 
 VGG = {
     "vgg11": "64 M 128 M 256 256 M 512 512 M 512 512 M",

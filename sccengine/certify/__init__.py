@@ -8,8 +8,16 @@ Each layer is certified once for a device and its versions; what was found is ke
 and benchmarks name their certificate without delay (`known`).
 """
 
-from .certificate import certify_layer, certify_model, check_intact, known, known_layer, problems, read_certificate
-from .layer import Layer, layers_of
+from sccengine.certify.certificate import (
+    certify_layer,
+    certify_model,
+    check_intact,
+    known,
+    known_layer,
+    problems,
+    read_certificate,
+)
+from sccengine.certify.layer import Layer, layers_of
 
 __all__ = [
     "Layer",

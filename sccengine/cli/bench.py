@@ -11,9 +11,8 @@ from sccengine.bench import catalog, harness, tables
 from sccengine.bench.compare import compare
 from sccengine.bench.rows import read_rows, write_rows
 from sccengine.bench.selection import rows_with, select
+from sccengine.cli.options import Folder, Number, device_option, usage_errors
 from sccengine.training.files import write_json
-
-from .options import Folder, Number, device_option, usage_errors
 
 _file = click.Path(dir_okay=False, path_type=Path)
 

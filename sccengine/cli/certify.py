@@ -8,11 +8,7 @@ import click
 
 from sccengine import backend, models
 from sccengine.certify import Layer, certify_layer, certify_model, problems, read_certificate
-from sccengine.training.files import write_json
-from sccengine.training.job import build_model
-from sccengine.training.run_directory import RunDirectory
-
-from .options import (
+from sccengine.cli.options import (
     device_option,
     flag,
     given_options,
@@ -23,6 +19,9 @@ from .options import (
     together,
     usage_errors,
 )
+from sccengine.training.files import write_json
+from sccengine.training.job import build_model
+from sccengine.training.run_directory import RunDirectory
 
 FILE_NAME = "certificate.json"
 _OF_A_LAYER = ("in_channels", "out_channels")

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sccengine.models import SCHEMES
-from sccengine.training import RunDirectoryError, TrainingInterrupted
-from sccengine.training.comparison import Comparison, Variant, read_settings, variants_of
-from sccengine.training.comparison_report import markdown_table
-from sccengine.training.job import choose_rates
-
-from .options import (
+from sccengine.cli.options import (
     Folder,
     Number,
     Several,
@@ -23,6 +17,11 @@ from .options import (
     together,
     usage_errors,
 )
+from sccengine.models import SCHEMES
+from sccengine.training import RunDirectoryError, TrainingInterrupted
+from sccengine.training.comparison import Comparison, Variant, read_settings, variants_of
+from sccengine.training.comparison_report import markdown_table
+from sccengine.training.job import choose_rates
 
 
 class Seeds(click.ParamType):

@@ -7,11 +7,7 @@ from pathlib import Path
 import click
 
 from sccengine import backend, data
-from sccengine.training import TrainingInterrupted
-from sccengine.training.job import build_model, build_trainer, choose_rates, describe_run
-from sccengine.training.run_directory import RunDirectory
-
-from .options import (
+from sccengine.cli.options import (
     Folder,
     data_dir_option,
     dataset_option,
@@ -27,7 +23,10 @@ from .options import (
     together,
     usage_errors,
 )
-from .trained import WEIGHTS, load_trained
+from sccengine.cli.trained import WEIGHTS, load_trained
+from sccengine.training import TrainingInterrupted
+from sccengine.training.job import build_model, build_trainer, choose_rates, describe_run
+from sccengine.training.run_directory import RunDirectory
 
 _SOURCE, _TARGET = "dw+pw", "dw+scc"
 # For how many epochs the run is laid out where --finetune is not given.

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from sccengine import training
-
-from .options import data_dir_option, json_option, print_json, usage_errors
+from sccengine.cli.options import data_dir_option, json_option, print_json, usage_errors
 
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 

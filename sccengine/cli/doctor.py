@@ -13,8 +13,7 @@ import click
 import numpy as np
 
 from sccengine import ChannelWindows, Tensor, __version__, backend
-
-from .options import json_option, print_json
+from sccengine.cli.options import json_option, print_json
 
 _VARIABLES = (
     "SCCENGINE_DEVICE",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import click
 
+from sccengine.cli.options import data_dir_option
 from sccengine.data.download import ARCHIVES
 from sccengine.data.download import download as fetch
-
-from .options import data_dir_option
 
 
 @click.command()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import click
 
 from sccengine import data
+from sccengine.cli.options import data_dir_option, device_option, json_option, print_json, run_argument
+from sccengine.cli.trained import WEIGHTS, load_trained
 from sccengine.training import evaluate as evaluate_model
 from sccengine.training.evaluation import device_of
 from sccengine.training.job import build_test_loader
-
-from .options import data_dir_option, device_option, json_option, print_json, run_argument
-from .trained import WEIGHTS, load_trained
 
 _MOST_CLASSES = 30  # more than this are not listed one by one
 

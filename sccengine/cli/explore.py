@@ -10,18 +10,9 @@ from pathlib import Path
 import click
 
 from sccengine import backend
-from sccengine.exploration import OBJECTIVES, SAMPLERS, Plan, Space, Study
-from sccengine.exploration.plan import DEFAULT_EPOCHS
-from sccengine.exploration.postgres import without_password
-from sccengine.exploration.search import choose_sampler, import_optuna
-from sccengine.exploration.space import CHOICES
-from sccengine.models import MODELS, SCHEMES, STEMS
-from sccengine.training import TrainingInterrupted
-from sccengine.training.job import choose_rates
-
-from .explore_team import Team
-from .explore_text import Ticker, headline, outcome, status_json, status_text
-from .options import (
+from sccengine.cli.explore_team import Team
+from sccengine.cli.explore_text import Ticker, headline, outcome, status_json, status_text
+from sccengine.cli.options import (
     Folder,
     Number,
     Several,
@@ -34,6 +25,14 @@ from .options import (
     together,
     usage_errors,
 )
+from sccengine.exploration import OBJECTIVES, SAMPLERS, Plan, Space, Study
+from sccengine.exploration.plan import DEFAULT_EPOCHS
+from sccengine.exploration.postgres import without_password
+from sccengine.exploration.search import choose_sampler, import_optuna
+from sccengine.exploration.space import CHOICES
+from sccengine.models import MODELS, SCHEMES, STEMS
+from sccengine.training import TrainingInterrupted
+from sccengine.training.job import choose_rates
 
 
 class Duration(click.ParamType):

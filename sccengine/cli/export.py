@@ -8,9 +8,16 @@ from pathlib import Path
 import click
 
 from sccengine import models
-
-from .options import flag, given_options, image_options, json_option, model_settings, print_json, usage_errors
-from .trained import WEIGHTS, load_trained
+from sccengine.cli.options import (
+    flag,
+    given_options,
+    image_options,
+    json_option,
+    model_settings,
+    print_json,
+    usage_errors,
+)
+from sccengine.cli.trained import WEIGHTS, load_trained
 
 
 @click.command()

@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from sccengine import DataError, data
+from sccengine.cli.presets import preset_option
 from sccengine.models import MODELS, SCHEMES, STEMS
 from sccengine.training.job import (
     DECAY_RATES,
@@ -24,8 +25,6 @@ from sccengine.training.job import (
     STEP_EPOCHS,
     STEP_FACTOR,
 )
-
-from .presets import preset_option
 
 
 class Number(click.ParamType):

@@ -8,11 +8,10 @@ import click
 import numpy as np
 
 from sccengine import DataError, data
+from sccengine.cli.options import device_option, json_option, print_json, run_argument
+from sccengine.cli.trained import WEIGHTS, load_trained
 from sccengine.training import predict as predict_images
 from sccengine.training.job import normalisation
-
-from .options import device_option, json_option, print_json, run_argument
-from .trained import WEIGHTS, load_trained
 
 
 @click.command()

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
+from sccengine.cli.options import data_dir_option, json_option, print_json, run_argument, usage_errors
 from sccengine.training import Replay
-
-from .options import data_dir_option, json_option, print_json, run_argument, usage_errors
 
 _SHOWN = 12
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from sccengine import models
-
-from .options import image_options, json_option, model_options, print_json, usage_errors
+from sccengine.cli.options import image_options, json_option, model_options, print_json, usage_errors
 
 
 @click.command()

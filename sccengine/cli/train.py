@@ -8,13 +8,8 @@ from pathlib import Path
 import click
 
 from sccengine.certify import certify_model, problems
-from sccengine.models import USES, setting_text
-from sccengine.training import RunDirectoryError, TrainingInterrupted
-from sccengine.training.job import build_trainer, choose_rates
-from sccengine.training.run_directory import RunDirectory
-
-from .dry_run import check_run
-from .options import (
+from sccengine.cli.dry_run import check_run
+from sccengine.cli.options import (
     Folder,
     Number,
     device_option,
@@ -26,6 +21,10 @@ from .options import (
     together,
     usage_errors,
 )
+from sccengine.models import USES, setting_text
+from sccengine.training import RunDirectoryError, TrainingInterrupted
+from sccengine.training.job import build_trainer, choose_rates
+from sccengine.training.run_directory import RunDirectory
 
 _patience_option = click.option(
     "--patience", type=click.IntRange(min=1), metavar="N", help="Stop after N epochs without a better one."

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from sccengine import backend
+from sccengine.cli.options import usage_errors
 from sccengine.training import RunDirectoryError, load_weights
 from sccengine.training.job import build_model
 from sccengine.training.run_directory import RunDirectory
-
-from .options import usage_errors
 
 WEIGHTS = ("best", "last")
 

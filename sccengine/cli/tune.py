@@ -13,10 +13,7 @@ import numpy as np
 import sccengine.functional as F
 from sccengine import backend, get_matmul_precision, models, nn, set_matmul_precision, timings, tuning
 from sccengine.autograd import Tensor
-from sccengine.kernels.cache_folder import writable
-from sccengine.precision import PRECISIONS
-
-from .options import (
+from sccengine.cli.options import (
     Number,
     device_option,
     flag,
@@ -28,6 +25,8 @@ from .options import (
     together,
     usage_errors,
 )
+from sccengine.kernels.cache_folder import writable
+from sccengine.precision import PRECISIONS
 
 PASSES = ("forward", "backward_input", "backward_weight")
 # Of the budget that is left, a problem gets at most this many times its equal share: the largest come first.

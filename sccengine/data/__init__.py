@@ -6,18 +6,18 @@ for images, labels in data.Loader(train, 128, shuffle=True, seed=0, transforms=t
     ...  # float32 (N, C, H, W), batch last in memory; int64 (N,)
 """
 
-from . import transforms
-from .catalog import NAMES, data_folder, load
-from .cifar import load_cifar10, load_cifar100
-from .dataset import ImageDataset
-from .digits import load_digits
-from .errors import DataError
-from .idx import load_mnist
-from .image_folder import load_image_folder, read_image
-from .loader import Loader
-from .npz import load_npz
-from .synthetic import load_synthetic
-from .transforms import Compose, Cutout, Normalize, RandomCrop, RandomHorizontalFlip, batch_last
+from sccengine.data import transforms
+from sccengine.data.catalog import NAMES, data_folder, load
+from sccengine.data.cifar import load_cifar10, load_cifar100
+from sccengine.data.dataset import ImageDataset
+from sccengine.data.digits import load_digits
+from sccengine.data.errors import DataError
+from sccengine.data.idx import load_mnist
+from sccengine.data.image_folder import load_image_folder, read_image
+from sccengine.data.loader import Loader
+from sccengine.data.npz import load_npz
+from sccengine.data.synthetic import load_synthetic
+from sccengine.data.transforms import Compose, Cutout, Normalize, RandomCrop, RandomHorizontalFlip, batch_last
 
 __all__ = [
     "NAMES",

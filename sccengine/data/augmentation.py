@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from sccengine import backend
-
-from .counter import AUGMENTATION
-from .transforms import Cutout, Normalize, RandomCrop, RandomHorizontalFlip, batch_last, fill_value
+from sccengine.data.counter import AUGMENTATION
+from sccengine.data.transforms import Cutout, Normalize, RandomCrop, RandomHorizontalFlip, batch_last, fill_value
 
 # What kernels cannot index: ELEMENT_LIMIT of kernels/cuda/launch.py, which needs Numba, so it is not imported here.
 _PIXELS = 2**31 - 2**16

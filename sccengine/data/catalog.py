@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .cifar import load_cifar10, load_cifar100
-from .digits import load_digits
-from .idx import load_mnist
-from .image_folder import load_image_folder
-from .npz import load_npz
-from .synthetic import load_synthetic
+from sccengine.data.cifar import load_cifar10, load_cifar100
+from sccengine.data.digits import load_digits
+from sccengine.data.idx import load_mnist
+from sccengine.data.image_folder import load_image_folder
+from sccengine.data.npz import load_npz
+from sccengine.data.synthetic import load_synthetic
 
 # Complete without files.
 _BUILT_IN = {"digits": load_digits, "synthetic": load_synthetic}

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import ImageDataset
-from .errors import mismatch
-from .files import read_bytes
-from .labels import check_labels
+from sccengine.data.dataset import ImageDataset
+from sccengine.data.errors import mismatch
+from sccengine.data.files import read_bytes
+from sccengine.data.labels import check_labels
 
 _SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .counter import SPLIT, Draws, check_seed
+from sccengine.data.counter import SPLIT, Draws, check_seed
 
 _STATISTICS_CHUNK = 512
 

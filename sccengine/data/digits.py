@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import ImageDataset
-from .errors import mismatch
-from .files import read_bytes, require_file
+from sccengine.data.dataset import ImageDataset
+from sccengine.data.errors import mismatch
+from sccengine.data.files import read_bytes, require_file
 
 CITATION = (
     "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak (1998), "

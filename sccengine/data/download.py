@@ -15,8 +15,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from .catalog import data_folder
-from .errors import mismatch
+from sccengine.data.catalog import data_folder
+from sccengine.data.errors import mismatch
 
 _CHUNK = 1 << 18
 _TIMEOUT = 30  # seconds without a byte

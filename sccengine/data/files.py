@@ -6,7 +6,7 @@ import gzip
 import zlib
 from pathlib import Path
 
-from .errors import mismatch
+from sccengine.data.errors import mismatch
 
 GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK = 1 << 20

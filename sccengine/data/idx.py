@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import ImageDataset
-from .errors import mismatch
-from .files import read_bytes
-from .labels import check_counts, check_labels
+from sccengine.data.dataset import ImageDataset
+from sccengine.data.errors import mismatch
+from sccengine.data.files import read_bytes
+from sccengine.data.labels import check_counts, check_labels
 
 CLASS_NAMES = {
     "mnist": tuple("0123456789"),

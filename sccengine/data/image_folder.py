@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sccengine.data.dataset import ImageDataset
+from sccengine.data.errors import DataError, mismatch
+from sccengine.data.files import require_file
 from sccengine.functional import checks
-
-from .dataset import ImageDataset
-from .errors import DataError, mismatch
-from .files import require_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _MOST_NAMED = 5

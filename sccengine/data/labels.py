@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .errors import mismatch
+from sccengine.data.errors import mismatch
 
 
 def check_labels(path, labels, classes):

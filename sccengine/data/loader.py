@@ -12,12 +12,11 @@ import operator
 import numpy as np
 
 from sccengine import backend
+from sccengine.data.augmentation import Augmentation
+from sccengine.data.counter import AUGMENTATION, ORDER, Draws, check_seed
+from sccengine.data.dataset import ImageDataset
+from sccengine.data.transforms import Compose, batch_last
 from sccengine.functional import checks
-
-from .augmentation import Augmentation
-from .counter import AUGMENTATION, ORDER, Draws, check_seed
-from .dataset import ImageDataset
-from .transforms import Compose, batch_last
 
 
 class Loader:

@@ -22,10 +22,10 @@ import zlib
 
 import numpy as np
 
-from .dataset import ImageDataset
-from .errors import mismatch
-from .files import require_file
-from .labels import check_counts, check_labels
+from sccengine.data.dataset import ImageDataset
+from sccengine.data.errors import mismatch
+from sccengine.data.files import require_file
+from sccengine.data.labels import check_counts, check_labels
 
 _PAIRS = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 _WHOLE = ("images", "labels")

@@ -19,8 +19,8 @@ import operator
 
 import numpy as np
 
-from .counter import DRAWING, NOISE, Draws, check_seed
-from .dataset import ImageDataset
+from sccengine.data.counter import DRAWING, NOISE, Draws, check_seed
+from sccengine.data.dataset import ImageDataset
 
 SIZE = 32
 _CHUNK = 64  # images drawn at a time: small enough for the cache

@@ -3,14 +3,14 @@
 ``explore`` searches a Space and returns a Study; the record of each design that it tried is a Trial.
 """
 
-from .costs import Costs
-from .explore import explore
-from .objectives import OBJECTIVES, Objective
-from .plan import SAMPLERS, Plan
-from .report import write_report
-from .space import Space
-from .study import Study
-from .trial import Design, Trial
+from sccengine.exploration.costs import Costs
+from sccengine.exploration.explore import explore
+from sccengine.exploration.objectives import OBJECTIVES, Objective
+from sccengine.exploration.plan import SAMPLERS, Plan
+from sccengine.exploration.report import write_report
+from sccengine.exploration.space import Space
+from sccengine.exploration.study import Study
+from sccengine.exploration.trial import Design, Trial
 
 __all__ = [
     "OBJECTIVES",

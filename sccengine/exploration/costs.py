@@ -14,11 +14,10 @@ from __future__ import annotations
 import numpy as np
 
 from sccengine import backend, models, timings
+from sccengine.exploration.latency import LayerTimes
+from sccengine.exploration.objectives import check_objectives, costs_among
 from sccengine.training.job import build_model, build_optimizer, choose_rates, describe_data, describe_model
 from sccengine.training.step_costs import array_bytes
-
-from .latency import LayerTimes
-from .objectives import check_objectives, costs_among
 
 
 class Costs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from .search import import_optuna, tell
+from sccengine.exploration.search import import_optuna, tell
 
 _REFRESH = 5.0  # seconds between two looks at the record
 

@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
-from .importance import importances
-from .objectives import OBJECTIVES
-from .pareto import front_of, hypervolume, hypervolumes, reference_point
+from sccengine.exploration.importance import importances
+from sccengine.exploration.objectives import OBJECTIVES
+from sccengine.exploration.pareto import front_of, hypervolume, hypervolumes, reference_point
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from sccengine.exploration.plan import DEFAULT_EPOCHS, Plan
+from sccengine.exploration.search import choose_sampler
+from sccengine.exploration.space import Space
+from sccengine.exploration.study import Study
 from sccengine.training.job import RECIPE, choose_rates
-
-from .plan import DEFAULT_EPOCHS, Plan
-from .search import choose_sampler
-from .space import Space
-from .study import Study
 
 
 def explore(

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 
+from sccengine.exploration.objectives import check_objectives, costs_among
+from sccengine.exploration.space import Space
 from sccengine.models.settings import DEFAULT_STEM
 from sccengine.training import RunDirectoryError
 from sccengine.training.job import RECIPE, choose_rates
-
-from .objectives import check_objectives, costs_among
-from .space import Space
 
 SAMPLERS = ("grid", "random", "nsga2", "tpe")
 DEFAULT_EPOCHS = 20

@@ -16,8 +16,8 @@ import socket
 import time
 from contextlib import contextmanager
 
-from .store import Table
-from .trial import Trial
+from sccengine.exploration.store import Table
+from sccengine.exploration.trial import Trial
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS sccengine_studies (name text PRIMARY KEY, plan jsonb NOT NULL);

@@ -13,14 +13,13 @@ import time
 from html import escape
 from pathlib import Path
 
+from sccengine.exploration.digest import Digest
+from sccengine.exploration.report_charts import curves_chart, tradeoff_chart, volume_chart
+from sccengine.exploration.report_html import duration, facts, table, unbroken
+from sccengine.exploration.report_style import STYLE
+from sccengine.exploration.trial import OVER
 from sccengine.machine import describe_machine, versions
 from sccengine.training.files import remove_if_there, write_atomically
-
-from .digest import Digest
-from .report_charts import curves_chart, tradeoff_chart, volume_chart
-from .report_html import duration, facts, table, unbroken
-from .report_style import STYLE
-from .trial import OVER
 
 _MARKS = {
     "front": ("on the front", '<circle class="mark front" cx="9" cy="9" r="6"/>'),
@@ -37,9 +36,8 @@ def write_report(out, plan, trials):
 
     Raises OSError that names the file.
     """
+    from sccengine.exploration.report_plots import draw_curves, draw_fronts, draw_importances
     from sccengine.training.plots import save_figure
-
-    from .report_plots import draw_curves, draw_fronts, draw_importances
 
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

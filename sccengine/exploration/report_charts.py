@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from html import escape
 
-from .axes import Axis, accuracy_axis, accuracy_place, accuracy_reach, cost_axis, cost_place, whole_axis
+from sccengine.exploration.axes import (
+    Axis,
+    accuracy_axis,
+    accuracy_place,
+    accuracy_reach,
+    cost_axis,
+    cost_place,
+    whole_axis,
+)
 
 WIDTH, HEIGHT = 440, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 44

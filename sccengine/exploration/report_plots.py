@@ -5,9 +5,8 @@ Colours after Okabe and Ito, and a marker of its own for each kind of trial, so 
 
 from __future__ import annotations
 
+from sccengine.exploration.axes import accuracy_axis, accuracy_place, accuracy_reach, cost_axis, cost_place
 from sccengine.training.plots import tidy
-
-from .axes import accuracy_axis, accuracy_place, accuracy_reach, cost_axis, cost_place
 
 FRONT, STOPPED, OTHER = "#0072b2", "#d55e00", "#8a8a8a"
 _MOST_SETTINGS = 12  # of a network with settings for every layer, those that matter most

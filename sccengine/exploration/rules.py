@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from .objectives import OBJECTIVES
+from sccengine.exploration.objectives import OBJECTIVES
 
 ENOUGH = 8  # finished trials before one is stopped early
 MARGIN = 0.02  # accuracy

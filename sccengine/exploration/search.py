@@ -10,8 +10,7 @@ import math
 import warnings
 
 from sccengine.data.counter import EXPLORATION, Draws
-
-from .objectives import OBJECTIVES
+from sccengine.exploration.objectives import OBJECTIVES
 
 _ASKS = 20  # proposals of a sampler that may be designs already tried, before chance decides
 _TRIES = 500  # designs drawn at random that may have been tried, before the rest is taken in order

@@ -18,11 +18,10 @@ from functools import cached_property, lru_cache
 from itertools import product
 
 from sccengine.data.counter import EXPLORATION, Draws
+from sccengine.exploration.trial import Design
 from sccengine.models import MODELS, SCHEMES, STEMS, USES, mixing_layers
 from sccengine.models.settings import Settings
 from sccengine.windows import ChannelWindows, exact_overlap
-
-from .trial import Design
 
 CHOICES = ("models", "schemes", "widths", "groups", "overlaps")
 

@@ -21,11 +21,10 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from sccengine.exploration.trial import Trial
 from sccengine.training import RunDirectoryError
 from sccengine.training.files import remove_if_there, write_json
 from sccengine.training.lock import try_lock
-
-from .trial import Trial
 
 _POLL = 0.01  # seconds between two attempts to get a lock
 _BEAT = 10.0  # seconds between two signs of life

@@ -15,17 +15,16 @@ import time
 from pathlib import Path
 
 from sccengine import data
+from sccengine.exploration.costs import Costs
+from sccengine.exploration.objectives import OBJECTIVES
+from sccengine.exploration.pareto import front_of
+from sccengine.exploration.plan import Plan
+from sccengine.exploration.store import FileStore
+from sccengine.exploration.train import train_trial
+from sccengine.exploration.worker import Worker
 from sccengine.training import RunDirectoryError
 from sccengine.training.files import write_json
 from sccengine.training.run_directory import refuse_differences
-
-from .costs import Costs
-from .objectives import OBJECTIVES
-from .pareto import front_of
-from .plan import Plan
-from .store import FileStore
-from .train import train_trial
-from .worker import Worker
 
 _MAY_CHANGE = ("trials",)
 
@@ -44,7 +43,7 @@ class Study:
         if storage is None:
             self.store = FileStore(self.out)
         else:
-            from .postgres import PostgresStore
+            from sccengine.exploration.postgres import PostgresStore
 
             self.name = self.name or self.out.name
             self.store = PostgresStore(storage, self.name)
@@ -128,7 +127,7 @@ class Study:
         return saved.get("storage"), saved.get("study")
 
     def _write_pointer(self):
-        from .postgres import without_password
+        from sccengine.exploration.postgres import without_password
 
         self.out.mkdir(parents=True, exist_ok=True)
         write_json(self.out / "settings.json", {"storage": without_password(self.storage), "study": self.name})

@@ -20,11 +20,10 @@ import math
 import time
 from statistics import fmean
 
+from sccengine.exploration.rules import rejection, stopping
+from sccengine.exploration.search import propose
+from sccengine.exploration.trial import Trial
 from sccengine.training.errors import RUN_FAILURES
-
-from .rules import rejection, stopping
-from .search import propose
-from .trial import Trial
 
 _NOTE = 10.0  # seconds between two records of a running trial
 _WAIT = 0.5  # seconds between two looks at what the other workers do

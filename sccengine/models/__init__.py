@@ -9,15 +9,14 @@ from __future__ import annotations
 from functools import lru_cache, partial
 
 from sccengine import backend
-
-from .dscnet import DSCNet
-from .mobilenet import MobileNet
-from .parts import check_image_size
-from .resnet import ResNet
-from .schemes import SCHEMES, SYMBOLS, USES
-from .settings import STEMS, Settings, setting_text
-from .summary import Summary, summarize
-from .vgg import VGG
+from sccengine.models.dscnet import DSCNet
+from sccengine.models.mobilenet import MobileNet
+from sccengine.models.parts import check_image_size
+from sccengine.models.resnet import ResNet
+from sccengine.models.schemes import SCHEMES, SYMBOLS, USES
+from sccengine.models.settings import STEMS, Settings, setting_text
+from sccengine.models.summary import Summary, summarize
+from sccengine.models.vgg import VGG
 
 __all__ = [
     "MODELS",

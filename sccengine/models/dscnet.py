@@ -7,7 +7,7 @@ depthwise and mixing layers one nevertheless, and so does this.
 
 from __future__ import annotations
 
-from .separable import SeparableNetwork
+from sccengine.models.separable import SeparableNetwork
 
 
 class DSCNet(SeparableNetwork):

@@ -8,7 +8,7 @@ MobileNet is not published; here each block is one 3x3 convolution.
 
 from __future__ import annotations
 
-from .separable import SeparableNetwork
+from sccengine.models.separable import SeparableNetwork
 
 
 class MobileNet(SeparableNetwork):

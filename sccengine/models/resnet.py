@@ -18,9 +18,8 @@ that replace one do, as published.
 from __future__ import annotations
 
 from sccengine import nn
-
-from .parts import conv_norm_relu, norm_relu, of_depth
-from .settings import Settings
+from sccengine.models.parts import conv_norm_relu, norm_relu, of_depth
+from sccengine.models.settings import Settings
 
 _CHANNELS = (64, 128, 256, 512)
 _EXPANSION = 4

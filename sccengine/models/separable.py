@@ -11,9 +11,8 @@ batch norm + ReLU.
 from __future__ import annotations
 
 from sccengine import nn
-
-from .parts import conv_norm_relu, norm_relu
-from .settings import Settings
+from sccengine.models.parts import conv_norm_relu, norm_relu
+from sccengine.models.settings import Settings
 
 
 class SeparableNetwork(nn.Module):

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 
 from sccengine import nn
-
-from .schemes import DEFAULT_SCHEME, check_scheme, replacement
+from sccengine.models.schemes import DEFAULT_SCHEME, check_scheme, replacement
 
 STEMS = ("cifar", "imagenet")
 DEFAULT_STEM = "cifar"

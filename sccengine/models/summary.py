@@ -18,8 +18,7 @@ import numpy as np
 
 from sccengine import nn
 from sccengine.autograd import Tensor
-
-from .mode import evaluation_mode
+from sccengine.models.mode import evaluation_mode
 
 _HEADINGS = ("layer", "type", "output", "cg", "K", "S", "D", "overlap", "parameters", "MACs")
 

@@ -14,9 +14,8 @@ left of 224x224 to the one linear layer; the three wide layers of the original I
 from __future__ import annotations
 
 from sccengine import nn
-
-from .parts import check_image_size, conv_norm_relu, norm_relu, of_depth
-from .settings import Settings
+from sccengine.models.parts import check_image_size, conv_norm_relu, norm_relu, of_depth
+from sccengine.models.settings import Settings
 
 _CHANNELS = (64, 128, 256, 512, 512)
 _CONVOLUTIONS = {  # in each stage, the stem included

@@ -18,15 +18,14 @@ from pathlib import Path
 
 from sccengine import backend, data, models
 from sccengine.machine import describe_machine, versions
-
-from .comparison_report import write_outcome
-from .errors import RUN_FAILURES, RunDirectoryError
-from .files import remove_if_there, remove_temporaries, write_json
-from .history import read_history
-from .job import build_model, build_trainer, describe_run
-from .lock import lock_run
-from .run_directory import RunDirectory, refuse_differences
-from .step_costs import measure_steps
+from sccengine.training.comparison_report import write_outcome
+from sccengine.training.errors import RUN_FAILURES, RunDirectoryError
+from sccengine.training.files import remove_if_there, remove_temporaries, write_json
+from sccengine.training.history import read_history
+from sccengine.training.job import build_model, build_trainer, describe_run
+from sccengine.training.lock import lock_run
+from sccengine.training.run_directory import RunDirectory, refuse_differences
+from sccengine.training.step_costs import measure_steps
 
 
 @dataclass(frozen=True, order=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .plots import tidy
+from sccengine.training.plots import tidy
 
 _COLOURS = ("#333333", "#0072b2", "#d55e00", "#cc79a7", "#009e73", "#e69f00", "#56b4e9")
 _MARKERS = ("s", "o", "v", "^", "D", "P", "X")

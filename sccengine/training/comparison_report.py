@@ -11,7 +11,7 @@ import csv
 import io
 import statistics
 
-from .files import remove_if_there, write_atomically, write_json
+from sccengine.training.files import remove_if_there, write_atomically, write_json
 
 BASELINE = "standard"
 COLUMNS = (
@@ -113,8 +113,8 @@ def csv_text(outcome):
 
 def write_outcome(folder, outcome, histories):
     """Write the files of `outcome` into `folder`; `histories` is [(variant's name, test accuracy by epoch)]."""
-    from .comparison_plots import draw_learning, draw_tradeoff
-    from .plots import save_figure
+    from sccengine.training.comparison_plots import draw_learning, draw_tradeoff
+    from sccengine.training.plots import save_figure
 
     write_json(folder / "compare.json", {**outcome, "summary": summary_rows(outcome)})
     write_atomically(folder / "compare.csv", csv_text(outcome))

@@ -18,11 +18,10 @@ import numpy as np
 
 import sccengine
 from sccengine.data import DataError
-
-from .digests import describe, difference, same_bits
-from .errors import CheckpointError, RunDirectoryError
-from .replay import arrays_of, first_difference
-from .run_directory import flatten
+from sccengine.training.digests import describe, difference, same_bits
+from sccengine.training.errors import CheckpointError, RunDirectoryError
+from sccengine.training.replay import arrays_of, first_difference
+from sccengine.training.run_directory import flatten
 
 _NAMES = ("first", "second")
 # What differs between any two runs without a meaning for their bits.

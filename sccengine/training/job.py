@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from sccengine import backend, certify, data, models, optim
 from sccengine.data import transforms
-
-from .trainer import Trainer
+from sccengine.training.trainer import Trainer
 
 SCHEDULES = ("cosine", "step", "constant")
 OPTIMIZERS = ("sgd", "adamw")

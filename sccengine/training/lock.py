@@ -11,7 +11,7 @@ import socket
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import RunDirectoryError
+from sccengine.training.errors import RunDirectoryError
 
 FILE_NAME = "run.lock"
 

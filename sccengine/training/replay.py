@@ -20,16 +20,15 @@ import numpy as np
 
 import sccengine
 from sccengine import backend, tuning
+from sccengine.training.checkpoint import CHECKPOINT_FORMAT, read_file
+from sccengine.training.digests import describe, difference, digest_all, same_bits
+from sccengine.training.errors import CheckpointError, RunDirectoryError
+from sccengine.training.evaluation import device_of, evaluate
+from sccengine.training.history import read_history
+from sccengine.training.job import build_trainer
+from sccengine.training.replayed_step import ReplayedStep
+from sccengine.training.run_directory import RunDirectory
 from sccengine.tuning_keys import versions
-
-from .checkpoint import CHECKPOINT_FORMAT, read_file
-from .digests import describe, difference, digest_all, same_bits
-from .errors import CheckpointError, RunDirectoryError
-from .evaluation import device_of, evaluate
-from .history import read_history
-from .job import build_trainer
-from .replayed_step import ReplayedStep
-from .run_directory import RunDirectory
 
 
 class Replay:

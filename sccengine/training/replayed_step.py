@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .checkpoint import save_weights
-from .digests import digest
+from sccengine.training.checkpoint import save_weights
+from sccengine.training.digests import digest
 
 
 @dataclass

@@ -24,11 +24,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sccengine
-
-from .checkpoint import CheckpointFolder, save_weights
-from .errors import CheckpointError, RunDirectoryError
-from .files import remove_temporaries, write_json
-from .lock import lock_run
+from sccengine.training.checkpoint import CheckpointFolder, save_weights
+from sccengine.training.errors import CheckpointError, RunDirectoryError
+from sccengine.training.files import remove_temporaries, write_json
+from sccengine.training.lock import lock_run
 
 _MAY_DIFFER = ("environment", "training.epochs")
 
@@ -116,7 +115,7 @@ class RunDirectory:
 
     def save_pictures(self, history, best):
         """Draw the curves and the confusion matrix of `best`, if there is anything to draw."""
-        from .plots import draw_confusion, draw_curves, save_figure
+        from sccengine.training.plots import draw_confusion, draw_curves, save_figure
 
         if len(history):
             save_figure(draw_curves(history, self._title()), self.path / "curves.png")

@@ -18,10 +18,9 @@ import time
 import tracemalloc
 
 from sccengine import backend, memory
-
-from .evaluation import device_of
-from .job import build_model, build_optimizer
-from .stepper import Stepper
+from sccengine.training.evaluation import device_of
+from sccengine.training.job import build_model, build_optimizer
+from sccengine.training.stepper import Stepper
 
 _WARM_UP = 3
 _PASSES = 2

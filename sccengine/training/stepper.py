@@ -9,9 +9,8 @@ from sccengine import backend
 from sccengine.autograd import Tensor
 from sccengine.capture import capture_step
 from sccengine.capture_guard import StepChanged
-
-from .evaluation import device_of
-from .tally import Tally
+from sccengine.training.evaluation import device_of
+from sccengine.training.tally import Tally
 
 
 class Stepper:

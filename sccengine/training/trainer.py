@@ -25,17 +25,16 @@ from sccengine.functional import checks
 from sccengine.nn import Module
 from sccengine.optim import Optimizer
 from sccengine.optim.schedules import Scheduler, constant
+from sccengine.training.diagnosis import find_non_finite, first_bad_array
+from sccengine.training.digests import digest_all
+from sccengine.training.errors import CheckpointError, NonFiniteLossError, RunDirectoryError, TrainingInterrupted
+from sccengine.training.evaluation import device_of, evaluate, predict
+from sccengine.training.history import History
+from sccengine.training.interruption import Interruption
+from sccengine.training.progress import make_progress
+from sccengine.training.run_directory import RunDirectory
+from sccengine.training.stepper import Stepper
 from sccengine.tuning_keys import versions
-
-from .diagnosis import find_non_finite, first_bad_array
-from .digests import digest_all
-from .errors import CheckpointError, NonFiniteLossError, RunDirectoryError, TrainingInterrupted
-from .evaluation import device_of, evaluate, predict
-from .history import History
-from .interruption import Interruption
-from .progress import make_progress
-from .run_directory import RunDirectory
-from .stepper import Stepper
 
 _SCHEDULE_SAMPLES = 64
 # What a checkpoint must hold; "tuning" came later.
