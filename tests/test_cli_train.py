@@ -267,7 +267,7 @@ def test_a_run_begun_with_a_preset_goes_on_without_naming_it(tmp_path, capsys):
     assert run(["train", *recipe, *out]) == 0
     assert run(["train", *out, "--resume"]) == 0
     assert run(["train", *out, "--resume", "--preset", "cifar10"]) == 0
-    assert "finished already, after 1 epochs" in capsys.readouterr().out
+    assert "finished already, after 1 epoch\n" in capsys.readouterr().out
     assert run(["train", *out, "--resume", "--preset", "cifar100"]) == 2
     assert "--preset cifar100 contradicts" in capsys.readouterr().err
 

@@ -79,6 +79,7 @@ RANKS = {
     "memory": 0,
     "machine": 0,
     "thread_switch": 0,
+    "wording": 0,
     "precision": 0,
     "windows": 0,
     "reference": 0,

@@ -22,6 +22,7 @@ from sccengine.training import RunDirectoryError, TrainingInterrupted
 from sccengine.training.comparison import Comparison, Variant, read_settings, variants_of
 from sccengine.training.comparison_report import markdown_table
 from sccengine.training.job import choose_rates
+from sccengine.wording import counted
 
 
 class Seeds(click.ParamType):
@@ -182,7 +183,8 @@ def _plan(comparison):
     for name, (variant, _) in zip(names, comparison.cells()):
         params, macs = comparison.counts[variant]
         lines.append(f"{name:<{width}}  {params:>12,}  {macs:>15,}")
-    lines.append(f"dry run: {len(names)} runs of {comparison.epochs} epochs; nothing was trained or written")
+    planned = f"{counted(len(names), 'run')} of {counted(comparison.epochs, 'epoch')}"
+    lines.append(f"dry run: {planned}; nothing was trained or written")
     return "\n".join(lines)
 
 

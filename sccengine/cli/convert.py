@@ -27,6 +27,7 @@ from sccengine.cli.trained import WEIGHTS, load_trained
 from sccengine.training import TrainingInterrupted
 from sccengine.training.job import build_model, build_trainer, choose_rates, describe_run
 from sccengine.training.run_directory import RunDirectory
+from sccengine.wording import counted
 
 _SOURCE, _TARGET = "dw+pw", "dw+scc"
 # For how many epochs the run is laid out where --finetune is not given.
@@ -202,8 +203,9 @@ def _percent(share):
 
 def _outcome(record, epochs, out):
     if not epochs:
-        return f"{out}: converted; next: sccengine train --out {out} --resume fine-tunes it for {_EPOCHS} epochs"
+        command = f"sccengine train --out {out} --resume"
+        return f"{out}: converted; next: {command} fine-tunes it for {counted(_EPOCHS, 'epoch')}"
     return (
-        f"held-out accuracy after {epochs} epochs of fine-tuning: {record['accuracy']['fine_tuned']:.2%}\n"
+        f"held-out accuracy after {counted(epochs, 'epoch')} of fine-tuning: {record['accuracy']['fine_tuned']:.2%}\n"
         f"{out}: next: sccengine evaluate {out}"
     )

@@ -7,6 +7,7 @@ from sccengine.autograd import Tensor
 from sccengine.models import summarize
 from sccengine.models.mode import evaluation_mode
 from sccengine.training.diagnosis import first_bad_array
+from sccengine.wording import counted
 
 
 def check_run(trainer, epochs):
@@ -30,8 +31,8 @@ def check_run(trainer, epochs):
         model(Tensor(test_images, device=device))
     shape = " x ".join(map(str, loader.dataset.image_shape))
     return [
-        f"data: images {shape}, {loader.dataset.num_classes} classes; {epochs} epochs of {len(loader):,} steps "
-        f"of {len(images)} images",
+        f"data: images {shape}, {loader.dataset.num_classes} classes; {counted(epochs, 'epoch')} of "
+        f"{counted(len(loader), 'step')} of {counted(len(images), 'image')}",
         f"model: {summary.params:,} parameters, {summary.macs:,} MACs an image",
         f"first batch: loss {loss.item():.3f}, all {len(gradients)} gradients finite; test images go through",
         "dry run: nothing was updated or written",

@@ -9,13 +9,14 @@ import click
 
 from sccengine.exploration.objectives import OBJECTIVES
 from sccengine.exploration.trial import STATES
+from sccengine.wording import counted
 
 
 def headline(study, plan, begun):
     """What is searched, how, and where it goes."""
     space = plan.space
-    trials = "all designs" if plan.trials is None else f"{plan.trials} trials"
-    epochs = f"{plan.epochs} epochs" if plan.seeds == 1 else f"{plan.seeds} x {plan.epochs} epochs"
+    trials = "all designs" if plan.trials is None else counted(plan.trials, "trial")
+    epochs = ("" if plan.seeds == 1 else f"{plan.seeds} x ") + counted(plan.epochs, "epoch")
     verb = "going on with" if begun else "searching"
     return (
         f"{verb} {space.size:,} designs of {', '.join(space.models)} on {plan.options['dataset']} by {plan.sampler}: "
@@ -66,7 +67,9 @@ def status_text(study):
     timed = [trial.seconds for trial in trials if trial.over and trial.epochs]
     if timed:
         epochs = sum(trial.epochs for trial in trials if trial.over)
-        lines.append(f"{sum(timed):.0f} s of training, {sum(timed) / len(timed):.1f} s a trial, {epochs} epochs")
+        lines.append(
+            f"{sum(timed):.0f} s of training, {sum(timed) / len(timed):.1f} s a trial, {counted(epochs, 'epoch')}"
+        )
     return "\n".join(lines)
 
 

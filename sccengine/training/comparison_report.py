@@ -12,6 +12,7 @@ import io
 import statistics
 
 from sccengine.training.files import remove_if_there, write_atomically, write_json
+from sccengine.wording import counted
 
 BASELINE = "standard"
 COLUMNS = (
@@ -158,7 +159,7 @@ def _note(outcome):
     options = settings["options"]
     width = "" if options["width"] == 1 else f" of width {options['width']:g}"
     text = (
-        f"{options['model']}{width} on {options['dataset']}, {_number(settings['epochs'], 'epoch')} in batches of "
+        f"{options['model']}{width} on {options['dataset']}, {counted(settings['epochs'], 'epoch')} in batches of "
         f"{options['batch_size']}. Accuracy on the test images after the last epoch, mean ± sample standard deviation "
         f"over the seeds; best: mean of each run's best epoch, chosen on the same images. MACs: multiply-accumulates "
         f"of one image. %: of {BASELINE}."
@@ -166,13 +167,9 @@ def _note(outcome):
     if steps:
         on = steps["device"]
         if on == "cpu":
-            on = f"{_number(steps['threads'], 'thread')} of {machine['processor']}"
+            on = f"{counted(steps['threads'], 'thread')} of {machine['processor']}"
         text += (
             f" A step is forward, loss, backward and update of a batch of {steps['batch']} on {on}: median of "
             f"{steps['rounds']} rounds in which the schemes take turns. Peak: all arrays of such a step together."
         )
     return f"{text} {outcome['date'][:10]}, sccengine {outcome['versions']['sccengine']}."
-
-
-def _number(count, noun):
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sccengine.training.errors import RunDirectoryError
 from sccengine.training.files import write_atomically
+from sccengine.wording import counted
 
 FIELDS = ("epoch", "step", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 
@@ -64,7 +65,7 @@ class History:
     def __repr__(self):
         best = self.best()
         text = "" if best is None else f", best test accuracy {best['test_accuracy']:.4f} in epoch {best['epoch']}"
-        return f"History({len(self)} epochs{text})"
+        return f"History({counted(len(self), 'epoch')}{text})"
 
 
 def read_history(path):

@@ -35,6 +35,7 @@ from sccengine.training.progress import make_progress
 from sccengine.training.run_directory import RunDirectory
 from sccengine.training.stepper import Stepper
 from sccengine.tuning_keys import versions
+from sccengine.wording import counted
 
 _SCHEDULE_SAMPLES = 64
 # What a checkpoint must hold; "tuning" came later.
@@ -156,7 +157,7 @@ class Trainer:
             self.progress.start(epochs, len(self.train_loader), self.step)
             stack.callback(self.progress.stop)
             if self.finished is not None:
-                self.progress.note(f"this run is finished already, after {self.epochs_done} epochs")
+                self.progress.note(f"this run is finished already, after {counted(self.epochs_done, 'epoch')}")
             while self.finished is None:
                 self._train_epoch(epochs)
                 self._end_epoch(epochs, watch)
@@ -264,13 +265,15 @@ class Trainer:
     def _extend(self, epochs, samples):
         """Plan `epochs` epochs after `_planned` were planned, if the schedule allows it."""
         if epochs < self._planned:
-            raise RunDirectoryError(f"this run is planned for {self._planned} epochs, which cannot become {epochs}")
+            raise RunDirectoryError(
+                f"this run is planned for {counted(self._planned, 'epoch')}, which cannot become {epochs}"
+            )
         for step, multiplier in samples:
             if self.schedule(step) != multiplier:
                 raise RunDirectoryError(
-                    f"at step {step}, this run of {self._planned} epochs has {multiplier:.6g} of the base learning "
-                    f"rate, but the schedule for {epochs} epochs gives {self.schedule(step):.6g}: a run can be "
-                    f"extended only under a schedule that does not depend on its length (constant, step)"
+                    f"at step {step}, this run of {counted(self._planned, 'epoch')} has {multiplier:.6g} of the base "
+                    f"learning rate, but the schedule for {counted(epochs, 'epoch')} gives {self.schedule(step):.6g}: "
+                    f"a run can be extended only under a schedule that does not depend on its length (constant, step)"
                 )
         if epochs > self._planned and self.finished == "epochs":
             self.finished = None
@@ -428,7 +431,9 @@ class Trainer:
             self.directory.save_weights(last=self.model.state_dict(), best=self.best if is_best else None)
         self.progress.epoch(row, epochs, is_best)
         if self.finished == "patience":
-            self.progress.note(f"stopped early: no better epoch than {self.best['epoch']} for {self.patience} epochs")
+            self.progress.note(
+                f"stopped early: no better epoch than {self.best['epoch']} for {counted(self.patience, 'epoch')}"
+            )
 
     def _leave_epoch(self):
         self._sums = _new_sums()
