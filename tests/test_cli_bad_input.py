@@ -86,6 +86,24 @@ def test_options_that_a_run_has_its_own_of_are_refused(trained, tmp_path, capfd)
         )
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["replay", "{run}", "--step", "1", "--save"],
+        ["certify", "{run}", "--save"],
+        ["export", "{run}", "--out"],
+        ["bench", "relu", "--json"],
+        ["tune", "--ship"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(trained, tmp_path, capfd, command):
+    command = [word.format(run=trained) for word in command]
+    missing = tmp_path / "missing"
+    _fails(capfd, [*command, missing / "file"], 2, command[-1], f"cannot be written: there is no folder {missing}")
+    _fails(capfd, [*command, tmp_path], 2, command[-1], "is a directory")
+
+
 def test_training_without_a_standard_output(tmp_path):
     arguments = ["train", "--out", str(tmp_path / "a"), *SHORT[:4], "--device", "cpu"]
     code = f"import sys; sys.stdout = None; from sccengine.cli.main import run; sys.exit(run({arguments!r}))"

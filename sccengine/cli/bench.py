@@ -11,7 +11,7 @@ from sccengine.bench import catalog, harness, tables
 from sccengine.bench.compare import compare
 from sccengine.bench.rows import read_rows, write_rows
 from sccengine.bench.selection import rows_with, select
-from sccengine.cli.options import Folder, Number, device_option, usage_errors
+from sccengine.cli.options import Folder, Number, OutputFile, device_option, usage_errors
 from sccengine.training.files import write_json
 
 _file = click.Path(dir_okay=False, path_type=Path)
@@ -53,7 +53,7 @@ _file = click.Path(dir_okay=False, path_type=Path)
     help="cpu: this process's processor time, which other processes cannot lengthen; one thread only.",
 )
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Of the inputs.  [default: drawn anew, and kept]")
-@click.option("--json", "json_file", type=_file, metavar="FILE", help="Write a row per case, after each case.")
+@click.option("--json", "json_file", type=OutputFile(), metavar="FILE", help="Write a row per case, after each case.")
 @click.option("--compare", "pair", type=_file, nargs=2, metavar="A B", help="Compare two files of rows.")
 @click.option("--plot", type=_file, metavar="FILE", help="Draw roofline and kernel ladder of a file of rows.")
 @click.option("--out", type=Folder(), default=".", show_default=True, metavar="DIR", help="Where --plot draws.")

@@ -9,6 +9,7 @@ import click
 from sccengine import backend, models
 from sccengine.certify import Layer, certify_layer, certify_model, problems, read_certificate
 from sccengine.cli.options import (
+    OutputFile,
     device_option,
     flag,
     given_options,
@@ -41,7 +42,7 @@ _subject_options = together(
 @_subject_options
 @click.option(
     "--save",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     metavar="FILE",
     help=f"Write the certificate there; that of a run is also kept in the run, as {FILE_NAME}.",
 )

@@ -9,6 +9,7 @@ import click
 
 from sccengine import models
 from sccengine.cli.options import (
+    OutputFile,
     flag,
     given_options,
     image_options,
@@ -22,7 +23,7 @@ from sccengine.cli.trained import WEIGHTS, load_trained
 
 @click.command()
 @click.argument("source", metavar="RUN_OR_MODEL")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file to write.")
+@click.option("--out", type=OutputFile(), required=True, help="The file to write.")
 @click.option(
     "--weights", type=click.Choice(WEIGHTS), default="best", show_default=True, help="Of which epoch of a run."
 )

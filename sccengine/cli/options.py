@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +90,22 @@ class Folder(click.Path):
         if value == "":
             self.fail("an empty text names no folder; the current one is .", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class OutputFile(click.Path):
+    """A file to be written later: that it cannot be is said at once, not after the work whose result it would hold."""
+
+    def __init__(self):
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value, param, ctx):
+        path = super().convert(value, param, ctx)
+        folder = path.parent
+        if not folder.is_dir():
+            self.fail(f"{path} cannot be written: there is no folder {folder}", param, ctx)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            self.fail(f"{path} cannot be written: folder {folder} does not allow it", param, ctx)
+        return path
 
 
 class Shape(click.ParamType):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from sccengine.cli.options import data_dir_option, json_option, print_json, run_argument, usage_errors
+from sccengine.cli.options import OutputFile, data_dir_option, json_option, print_json, run_argument, usage_errors
 from sccengine.training import Replay
 
 _SHOWN = 12
@@ -19,7 +17,7 @@ _SHOWN = 12
 )
 @click.option(
     "--save",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     metavar="FILE",
     help="A .safetensors of weights after the step, gradients and batch; digests of the layers' outputs in its header.",
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from pathlib import Path
 
 import click
 import numpy as np
@@ -15,6 +14,7 @@ from sccengine import backend, get_matmul_precision, models, nn, set_matmul_prec
 from sccengine.autograd import Tensor
 from sccengine.cli.options import (
     Number,
+    OutputFile,
     device_option,
     flag,
     given_options,
@@ -93,7 +93,7 @@ _problem_options = together(
 @click.option("--forget", is_flag=True, help="Remove everything that is known.")
 @click.option(
     "--ship",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="Add what is known of the device, and clearly better than the rules, to a table like tuning_table.json.",
 )
 @json_option
