@@ -163,6 +163,13 @@ def test_changed_settings_are_refused_by_name(compared):
     assert (folder / "compare.json").read_text() == before
 
 
+def test_the_folder_of_a_run_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(RunDirectoryError, match="holds a run: choose another folder for a comparison"):
+        comparison().run(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} - {"run.lock"} == {"config.json"}
+
+
 def test_a_cell_that_fails_is_reported_and_the_others_go_on(tmp_path, monkeypatch):
     build_trainer = comparison_module.build_trainer
 

@@ -99,7 +99,7 @@ class Comparison:
         rounds   timed rounds of steps; 0: measure no steps
         say      called with a line after each cell
 
-        Raises RunDirectoryError if `out` is in use, holds a comparison and `resume` is false, or holds another one;
+        Raises RunDirectoryError if `out` is in use, holds a run, a comparison and `resume` is false, or another one;
         after Ctrl-C, TrainingInterrupted or KeyboardInterrupt when the outcome so far is written. A cell that fails
         does not stop the others: it has status "failed" and its "error" in the outcome's "cells".
         """
@@ -168,6 +168,8 @@ class Comparison:
 
     def _begin(self, out, resume):
         """Write settings.json, or check it and take in the variants and seeds that it has beyond ours."""
+        if (out / "config.json").exists():
+            raise RunDirectoryError(f"{out} holds a run: choose another folder for a comparison")
         path = out / "settings.json"
         if path.exists():
             if not resume:
