@@ -6,7 +6,7 @@
 `present` says what a stage has; what it has not counts as scale 1, shift 0. It is done anew at every call, so nothing
 is kept that could go stale: the weights are read and written once, which takes less than the launch.
 
-fold              a stage by itself
+fold              both stages, as they are
 fold_and_pack     both stages of separable_tiles.py in one launch: the 1x1 weights go into panels (scc_register_pack.py)
                   on this occasion, the taps of a channel and its shift into whole vectors
 """
@@ -44,29 +44,50 @@ def shift_of(r, scale, bias, beta, mean, present):
     return shift + load(beta, r) if present & BETA else shift
 
 
-@cuda.jit
-def fold_v1(
-    weight,  # (R, T)
-    bias,  # (R,), read only if present, like the next four
-    gamma,  # (R,)
-    beta,  # (R,)
-    mean,  # (R,)
-    var,  # (R,)
-    folded,  # (R, T)
-    shift,  # (R,)
-    present,
-    T,
-    size,  # R * T
-    eps,
-):
-    i = thread_index()
-    if i >= size:
-        return
+@cuda.jit(device=True)
+def fold_entry(i, weight, bias, gamma, beta, mean, var, folded, shift, present, T, eps):
+    """Folds weight i of a stage, and with the first of a row its shift."""
     r = quotient(i, T)
     scale = scale_of(r, gamma, var, present, eps)
     store(folded, i, load(weight, i) * scale)
     if i == np.int32(r * T):
         store(shift, r, shift_of(r, scale, bias, beta, mean, present))
+
+
+@cuda.jit
+def fold_v1(
+    weight,  # (O, K), of the 1x1 stage
+    bias,  # (O,), read only if present, like the next four
+    gamma,  # (O,)
+    beta,  # (O,)
+    mean,  # (O,)
+    var,  # (O,)
+    folded,  # (O, K), out
+    shift,  # (O,), out
+    depthwise_weight,  # (C, T), of the depthwise stage, like the next seven
+    depthwise_bias,  # (C,)
+    depthwise_gamma,  # (C,)
+    depthwise_beta,  # (C,)
+    depthwise_mean,  # (C,)
+    depthwise_var,  # (C,)
+    taps,  # (C, T), out
+    depthwise_shift,  # (C,), out
+    present,
+    depthwise_present,
+    K,
+    T,
+    size,  # O * K
+    depthwise_size,  # C * T
+    eps,
+    depthwise_eps,
+):
+    i = thread_index()
+    if i < size:
+        fold_entry(i, weight, bias, gamma, beta, mean, var, folded, shift, present, K, eps)
+    elif i < size + depthwise_size:
+        i = np.int32(i - size)
+        arrays = depthwise_weight, depthwise_bias, depthwise_gamma, depthwise_beta, depthwise_mean, depthwise_var
+        fold_entry(i, *arrays, taps, depthwise_shift, depthwise_present, T, depthwise_eps)
 
 
 def statistics(stage):
@@ -76,14 +97,21 @@ def statistics(stage):
     return (*arrays, stage.var), present
 
 
-def fold(stage):
-    """(weight, shift) of a stage, folded."""
-    arrays, present = statistics(stage)
-    weight = stage.weight
-    folded, shift = launch.empty(weight.shape, like=weight), launch.empty((len(weight),), like=weight)
-    sizes = weight.size // len(weight), weight.size
-    launch.elements(fold_v1, weight.size, weight, *arrays, folded, shift, present, *sizes, float(stage.eps))
-    return folded, shift
+def fold(depthwise_stage, mixing_stage):
+    """(taps, shift) of the depthwise stage and (weight, shift) of the 1x1 stage, folded."""
+    stages = mixing_stage, depthwise_stage
+    arrays, present, results = [], [], []
+    for stage in stages:
+        weight = stage.weight
+        found, bits = statistics(stage)
+        results.append((launch.empty(weight.shape, like=weight), launch.empty((len(weight),), like=weight)))
+        arrays += [weight, *found, *results[-1]]
+        present.append(bits)
+    sizes = [stage.weight.size for stage in stages]
+    rows = [size // len(stage.weight) for size, stage in zip(sizes, stages)]
+    rates = [float(stage.eps) for stage in stages]
+    launch.elements(fold_v1, sum(sizes), *arrays, *present, *rows, *sizes, *rates)
+    return results[1], results[0]
 
 
 @cuda.jit
@@ -176,6 +204,6 @@ def fold_and_pack(depthwise_stage, mixing_stage, windows, shape, pitch):
 
 
 COMPILE = [
-    launch.Build(fold_v1, "FFFFFFFFiiif"),
+    launch.Build(fold_v1, "F" * 16 + "iiiiii" + "ff"),
     launch.Build(fold_and_pack_v1, "FFFFFFIIIFFFFFFFFF" + "i" * 10 + "ff", dtypes=("float32",)),
 ]
