@@ -85,19 +85,21 @@ def parts(tuning_table):
     wide, deep = "H=32,16 N=256", "H=8,4 N=512"
     networks = "model=mobilenet,vgg16 batch=128"
     eager = _only("sccengine*", "torch NCHW*", "torch channels_last*")
+    # The variants are in the survey; the paper's own takes half a second a call.
+    calls = _only("F.scc", "nn.SCC", "torch*")
     compiled = _only("sccengine captured", "torch compiled NCHW", "torch compiled channels_last")
     return {
         "compile": Part(compile_kernels, 2),
         "tests": Part(tests, 6),
         "launch": _bench(1, "launch"),
         "contraction": Part([sys.executable, str(ROOT / "benchmarks" / "survey_contraction.py")], 3, rows=True),
-        "scc_wide": _bench(6, "scc", wide),
-        "scc_deep": _bench(6, "scc", deep),
+        "scc_wide": _bench(4, "scc", wide, *calls),
+        "scc_deep": _bench(4, "scc", deep, *calls),
         "train": _bench(3, "train_step", networks, *eager),
         "inference": _bench(2, "inference", networks, *eager),
         "compiled": _bench(6, "train_step", networks, *compiled),
-        "layers": _bench(5, "scc_layers"),
-        "large": _bench(5, "scc_layers", "N=1024 pass=both"),
+        "layers": _bench(4, "scc_layers", "", *calls),
+        "large": _bench(4, "scc_layers", "N=1024 pass=both", *calls),
         "depthwise": _bench(1, "depthwise", "N=512"),
         "conv2d": _bench(1, "conv2d", "N=512"),
         "batch_norm": _bench(1, "batch_norm", "N=512"),

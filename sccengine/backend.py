@@ -287,7 +287,8 @@ def empty(shape, like, dtype=None):
         return array
     if isinstance(like, np.ndarray):
         return guarded(memory.empty(shape, dtype))
-    return _on_device_of(like, lambda: array_module(like).empty(shape, dtype))
+    # What cupy.empty makes, at two thirds of its time: a step of a network makes hundreds.
+    return _on_device_of(like, lambda: array_module(like).ndarray(shape, dtype))
 
 
 def _on_device_of(array, work):

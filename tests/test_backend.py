@@ -42,13 +42,13 @@ class _Gpus:
         yield
         self.current = before
 
-    def empty(self, shape, dtype):
+    def ndarray(self, shape, dtype):
         return self.array(self.current, shape, dtype)
 
     def array(self, number, shape=(2,), dtype=np.float32):
         flags = SimpleNamespace(c_contiguous=False)
         data, device = SimpleNamespace(device_id=number), self.device(number)
-        copy = lambda order: self.empty(shape, dtype)  # noqa: E731
+        copy = lambda order: self.ndarray(shape, dtype)  # noqa: E731
         return SimpleNamespace(shape=shape, dtype=dtype, data=data, device=device, flags=flags, copy=copy)
 
 
