@@ -164,6 +164,7 @@ def survey(axes, variants, rates, timer, pytorch):
                 for direction in ("forward", "both")
             }
             torch.cuda.empty_cache()
+    sccengine.set_matmul_precision("highest")
     return row
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import sccengine
 from sccengine.kernels.cuda import scc
 
 
@@ -35,6 +36,7 @@ def test_a_row_has_every_purpose_and_variant_and_their_errors(survey_contraction
         assert list(errors) == variants
         assert errors["tf32x3_64x64"] < 1e-6 and errors["register_tiles_64x128"] < 1e-6 < errors["tf32_64x64"] < 1e-3
     assert row["F.scc"] == {precision: {"forward": 1e-4, "both": 1e-4} for precision in ("highest", "high")}
+    assert sccengine.get_matmul_precision() == "highest"
 
 
 def test_what_is_printed_is_in_per_cent_of_the_floor(survey_contraction):
