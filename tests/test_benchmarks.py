@@ -348,6 +348,16 @@ def test_the_committed_rows_are_drawn_and_compared(tmp_path, capsys):
     assert "geometric mean of 40" in out and "is faster" not in out and "differs" not in out
 
 
+def test_numbers_in_pictures_have_three_digits_and_no_exponent():
+    assert [plots._digits(value) for value in (0.051523, 1, 2.6, 99.96, 403_123)] == [
+        "0.0515",
+        "1",
+        "2.6",
+        "100",
+        "403,000",
+    ]
+
+
 def test_points_and_bars_are_where_the_rows_say():
     axes = [{"C": c, "pass": p} for c in (8, 16) for p in ("forward", "both")]
     table = [measured("kernels slow", [4e-3] * 3, each) for each in axes]
@@ -358,6 +368,7 @@ def test_points_and_bars_are_where_the_rows_say():
     ends = [bar.get_x() + bar.get_width() for bar in ladder.axes[0].patches]
     np.testing.assert_allclose(ends, [4.0, 4.0])  # fast: geometric mean of 2 and 8; the first variant is on top
     assert [label.get_text() for label in ladder.axes[0].get_yticklabels()] == ["kernels fast", "kernels slow"]
+    assert [text.get_text() for text in ladder.axes[0].texts] == ["4x", "4x"]
     lines = {line.get_label(): line for line in plots.draw_roofline(table).axes[0].get_lines()}
     np.testing.assert_allclose(lines["kernels fast"].get_xydata(), [[10, 0.5], [10, 0.125]])
     np.testing.assert_allclose(lines["kernels slow"].get_xydata(), [[10, 0.25], [10, 0.25]])

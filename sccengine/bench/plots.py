@@ -9,6 +9,7 @@ import numpy as np
 
 from sccengine.bench import rows as kept
 from sccengine.training.plots import save_figure
+from sccengine.wording import counted
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8100", "#555555")
 _MARKERS = "oDs^vP*X<>ph"
@@ -111,7 +112,7 @@ def draw_ladder(rows):
             axes.barh(height, mean - 1, left=1, height=0.62, color=colour, alpha=0.85, zorder=2)
             axes.plot([min(slower), max(slower)], [height, height], color=_INK, lw=1.1, zorder=3, solid_capstyle="butt")
             missing = f", {len(slower)} of {len(chosen)} cases" if len(slower) < len(chosen) else ""
-            label = f"{mean:.3g}x" + (f", {_milliseconds(chosen[0], name)}" if len(chosen) == 1 else missing)
+            label = f"{_digits(mean)}x" + (f", {_milliseconds(chosen[0], name)}" if len(chosen) == 1 else missing)
             axes.annotate(
                 label,
                 (max(mean, *slower), height),
@@ -124,7 +125,9 @@ def draw_ladder(rows):
         axes.set_xscale("log")
         axes.set_xlabel("time / floor")
         axes.set_title(direction, color=_INK, fontsize=10, loc="left")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_major_formatter(
+            lambda value, _: _digits(value) if value < 1e5 else f"$10^{{{np.log10(value):.0f}}}$"
+        )
         _tidy(axes, "x")
     worst = max(value for row in rows for name in names if (value := _slower(row, name)) is not None)
     panels[0].set_xlim(0.8, worst * 3.2)
@@ -180,7 +183,13 @@ def _slower(row, name):
 
 
 def _milliseconds(row, name):
-    return f"{1e3 * _seconds(row, name):.3g} ms"
+    return f"{_digits(1e3 * _seconds(row, name))} ms"
+
+
+def _digits(value):
+    """Three digits that count, and no exponent."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:g}"
 
 
 def _look(name, index):
@@ -190,10 +199,9 @@ def _look(name, index):
 
 def _title(what, rows):
     machine = rows[0]["machine"]
-    count = "1 case" if len(rows) == 1 else f"{len(rows)} cases"
     processor = machine.get("gpu") or f"{machine['processor']}, {machine['cores']} cores"
     name = rows[0]["benchmark"].removeprefix("bench_")
-    return f"{what} of {name}: {count}, float32\n{processor}, {rows[0]['date'][:10]}"
+    return f"{what} of {name}: {counted(len(rows), 'case')}, float32\n{processor}, {rows[0]['date'][:10]}"
 
 
 def _tidy(axes, grid):
