@@ -106,6 +106,14 @@ def test_dbias_comes_with_dweight_and_leaves_its_bits(variant, filters, columns)
 
 
 @pytest.mark.parametrize("variant", scc_tensor.SHAPES)
+def test_weights_that_saw_no_column_have_no_gradient(variant):
+    windows = ChannelWindows.sliding(8, 6, 2, 0.5)
+    x, weight, bias, dy = operands(windows, 0)
+    scc.backward(dy, x, None, None, weight, bias, windows, weight_variant=variant)
+    assert not weight.any() and not bias.any()
+
+
+@pytest.mark.parametrize("variant", scc_tensor.SHAPES)
 def test_two_runs_have_the_same_bits(variant):
     windows = ChannelWindows.sliding(24, 20, 2, 0.5)
     inputs = operands(windows, 40)

@@ -404,7 +404,7 @@ def band_kernel(shape):
         if sharers > 1:
             # The first of the warps that share their entries adds up what the others have, in their order.
             cuda.syncthreads()
-            place = int32(warp * WARP * 16 * blocks * pairs + lane)
+            place = int32(warp * WARP * 8 * blocks * pairs + lane)
             if sharer > 0:
                 put(total, ring, int32(place + (sharer - 1) * tile * width))
             cuda.syncthreads()
@@ -443,7 +443,7 @@ def spans_of(windows, variant, columns):
     shape = SHAPES[variant]
     tiles = windows.tiles(shape.tile)
     blocks = tiles.count * launch.divide_up(int(tiles.length.max()), shape.width)
-    slabs = launch.divide_up(columns, shape.depth)
+    slabs = max(1, launch.divide_up(columns, shape.depth))  # of no columns: one of zeros
     spans = max(1, min(shape.blocks // blocks, columns // SHORTEST))
     return launch.divide_up(slabs, launch.divide_up(slabs, spans)), slabs
 
