@@ -25,7 +25,7 @@ import peers
 
 import sccengine
 import sccengine.functional as F
-from sccengine.bench import ceilings, machine
+from sccengine.bench import ceilings, machine, operators
 from sccengine.bench.scc import SHAPES, WINDOWS
 from sccengine.bench.timers import CudaTimer
 from sccengine.kernels.cuda import scc
@@ -64,9 +64,9 @@ class Problem:
             "backward_input": cupy.empty_like(self.x),
             "backward_weight": cupy.empty_like(self.weight),
         }
-        filter_of = np.arange(filters)[:, None]
+        entries = np.arange(filters)[:, None], self.windows.channels()
         dense = cupy.zeros((filters, channels))
-        dense[filter_of, self.windows.channels()] = self.weight
+        dense[entries] = self.weight
         x, dy = (each[:, -COLUMNS:].astype("f8") for each in (self.x, self.dy))
         whole = sum(
             self.dy[:, at : at + COLUMNS].astype("f8") @ self.x[:, at : at + COLUMNS].astype("f8").T
@@ -75,7 +75,7 @@ class Problem:
         self.expected = {
             "forward": dense @ x + self.bias[:, None],
             "backward_input": dense.T @ dy,
-            "backward_weight": whole[filter_of, self.windows.channels()],
+            "backward_weight": whole[entries],
         }
 
     def run(self, purpose, variant):
@@ -93,7 +93,7 @@ class Problem:
         return float(cupy.linalg.norm(result - expected) / cupy.linalg.norm(expected))
 
     def floor(self, rates):
-        """Seconds by purpose that bytes and operations take at the measured ceilings."""
+        """Seconds that bytes and operations take at the measured ceilings, for each purpose the same."""
         rows, columns = self.axes["C"] + self.axes["O"], self.axes["M"]
         return max(4 * rows * columns / rates["memory"], 2 * self.weight.size * columns / rates["gemm"])
 
@@ -103,35 +103,21 @@ def through_graph(cupy, axes, direction):
     n, c, o, h = (axes[key] for key in "NCOH")
     rng = cupy.random.default_rng(0)
     shapes = (n, c, h, h), (o, c // axes["cg"]), (o,), (n, o, h, h)
-    x, weight, bias, dy = (sccengine.Tensor(rng.standard_normal(s, dtype=cupy.float32)) for s in shapes)
-    for leaf in (x, weight, bias):
-        leaf.requires_grad = direction == "both"
-
-    def run():
-        y = F.scc(x, weight, bias, groups=axes["cg"], overlap=axes["co"])
-        if direction == "both":
-            x.grad = weight.grad = bias.grad = None
-            y.backward(dy)
-
-    return run
+    *leaves, dy = (rng.standard_normal(shape, dtype=cupy.float32) for shape in shapes)
+    leaves = [sccengine.Tensor(leaf, requires_grad=True) for leaf in leaves]
+    settings = {"groups": axes["cg"], "overlap": axes["co"]}
+    return operators.through_the_graph({"pass": direction}, *leaves, dy, lambda: F.scc(*leaves, **settings))
 
 
 def expressions(pytorch, axes, channels, direction):
     """(name, run) of PyTorch's ways to write it."""
     torch = pytorch.torch
     n, c, o, h = (axes[key] for key in "NCOH")
-    weight, bias = (torch.randn(shape, device="cuda") for shape in (channels.shape, o))
     for name, (expression_class, arrange) in pytorch.SCC_EXPRESSIONS.items():
-        expression = expression_class(channels, c, "cuda")
         x, dy = (arrange(torch.randn((n, rows, h, h), device="cuda")) for rows in (c, o))
-        leaves = [leaf.detach().requires_grad_(direction == "both") for leaf in (x, weight, bias)]
-
-        def run(expression=expression, leaves=leaves, dy=dy):
-            y = expression(*leaves)
-            if direction == "both":
-                torch.autograd.grad(y, leaves, dy)
-
-        yield name, run
+        leaves = [x, *(torch.randn(shape, device="cuda") for shape in (channels.shape, o))]
+        expression = expression_class(channels, c, "cuda")
+        yield name, pytorch.through_autograd(expression, leaves, dy, direction == "both")
 
 
 def survey(axes, variants, rates, timer, pytorch):
@@ -151,7 +137,7 @@ def survey(axes, variants, rates, timer, pytorch):
     for precision in PRECISIONS:
         sccengine.set_matmul_precision(precision)
         row["F.scc"][precision] = {
-            direction: seconds(timer, through_graph(cupy, axes, direction)) for direction in ("forward", "both")
+            direction: seconds(timer, through_graph(cupy, axes, direction)) for direction in operators.PASSES
         }
         if pytorch:
             torch = pytorch.torch
@@ -161,7 +147,7 @@ def survey(axes, variants, rates, timer, pytorch):
                     name: seconds(timer, run)
                     for name, run in expressions(pytorch, axes, windows.channels().astype(np.int64), direction)
                 }
-                for direction in ("forward", "both")
+                for direction in operators.PASSES
             }
             torch.cuda.empty_cache()
     sccengine.set_matmul_precision("highest")

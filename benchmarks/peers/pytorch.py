@@ -142,6 +142,11 @@ def prepare(expression, arrange, inputs, backward, device):
     """run() of expression(x, weight, bias), with x and dy as ``arrange`` lays them out."""
     x, dy = (arrange(tensor(inputs[key], device)) for key in ("x", "dy"))
     leaves = [x, tensor(inputs["weight"], device), tensor(inputs["bias"], device)]
+    return through_autograd(expression, leaves, dy, backward)
+
+
+def through_autograd(expression, leaves, dy, backward):
+    """run() of expression(*leaves), x, weight and bias."""
     if not backward:
 
         def forward():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sccengine.bench import rows as kept
 from sccengine.bench.case import name_of
+from sccengine.wording import counted
 
 MODES = ("warm", "cold", "wall", "host")
 _HEADINGS = ("", "cache", "median ms", "20 % .. 80 % ms", "least ms", "of floor", "GFLOP/s", "GB/s")
@@ -67,14 +68,14 @@ def summary(rows, headline):
         if shares:
             mean = kept.geometric_mean(shares)
             lines.append(
-                f"{what}{headline} at {mean:.1%} of the floor's rate (geometric mean of {_cases(len(shares))})"
+                f"{what}{headline} at {mean:.1%} of the floor's rate (geometric mean of {counted(len(shares), 'case')})"
             )
         for statistic in ("p50", "least") if compared else ():
             ratios = [q for row in chosen if (q := kept.ratio(row, headline, statistic)) is not None]
             if ratios:
                 lines.append(
                     f"{what}best rival / {headline}, {statistic}: {kept.geometric_mean(ratios):.2f} "
-                    f"({sum(q > 1 for q in ratios)} of {_cases(len(ratios))} faster)"
+                    f"({sum(q > 1 for q in ratios)} of {counted(len(ratios), 'case')} faster)"
                 )
     return "\n".join(lines)
 
@@ -101,7 +102,3 @@ def _headline(row, candidate):
 
 def _milliseconds(seconds):
     return "-" if seconds is None else f"{seconds * 1e3:.3f} ms"
-
-
-def _cases(count):
-    return "1 case" if count == 1 else f"{count} cases"

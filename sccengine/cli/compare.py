@@ -22,6 +22,7 @@ from sccengine.training import RunDirectoryError, TrainingInterrupted
 from sccengine.training.comparison import Comparison, Variant, read_settings, variants_of
 from sccengine.training.comparison_report import markdown_table
 from sccengine.training.job import choose_rates
+from sccengine.training.run_directory import RunDirectory
 from sccengine.wording import counted
 
 
@@ -117,7 +118,7 @@ def compare(
     """
     choose_rates(options)
     given = given_options(ctx)
-    if (out / "config.json").exists():
+    if RunDirectory(out).holds_run():
         raise click.UsageError(f"{out} holds a run: choose another --out for a comparison", ctx)
     if (out / "settings.json").exists():
         saved = read_settings(out)

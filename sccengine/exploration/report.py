@@ -20,6 +20,7 @@ from sccengine.exploration.report_style import STYLE
 from sccengine.exploration.trial import OVER
 from sccengine.machine import describe_machine, versions
 from sccengine.training.files import remove_if_there, write_atomically
+from sccengine.wording import counted
 
 _MARKS = {
     "front": ("on the front", '<circle class="mark front" cx="9" cy="9" r="6"/>'),
@@ -98,7 +99,7 @@ def _overview(digest):
     rows.append(("groups and overlap", "for each layer by itself" if space.per_layer else "one for the whole network"))
     rows.append(("objectives", ", ".join(f"{one.name} ({one.label}, {one.direction}d)" for one in digest.objectives)))
     seeds = f"seed {plan.seed}" if plan.seeds == 1 else f"means of seeds {plan.seed} to {plan.seed + plan.seeds - 1}"
-    rows.append(("search", f"{plan.sampler}, {planned}, {plan.epochs} epochs each, {seeds}"))
+    rows.append(("search", f"{plan.sampler}, {planned}, {counted(plan.epochs, 'epoch')} each, {seeds}"))
     limited = [one for one in digest.costs if one.name in plan.limits]
     if limited:
         rows.append(("limits", ", ".join(f"{one.name} at most {one.text(plan.limits[one.name])}" for one in limited)))

@@ -25,6 +25,7 @@ from sccengine.exploration.trial import Trial
 from sccengine.training import RunDirectoryError
 from sccengine.training.files import remove_if_there, write_json
 from sccengine.training.lock import try_lock
+from sccengine.training.run_directory import RunDirectory
 
 _POLL = 0.01  # seconds between two attempts to get a lock
 _BEAT = 10.0  # seconds between two signs of life
@@ -74,7 +75,7 @@ class FileStore:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunDirectoryError(f"cannot make the folder {self.path}: {error.strerror}") from error
-        if (self.path / "config.json").exists():
+        if RunDirectory(self.path).holds_run():
             raise RunDirectoryError(f"{self.path} holds a run: choose another folder for an exploration")
         with self._locked():
             if self.read_plan() != saved:

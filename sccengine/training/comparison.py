@@ -168,7 +168,7 @@ class Comparison:
 
     def _begin(self, out, resume):
         """Write settings.json, or check it and take in the variants and seeds that it has beyond ours."""
-        if (out / "config.json").exists():
+        if RunDirectory(out).holds_run():
             raise RunDirectoryError(f"{out} holds a run: choose another folder for a comparison")
         path = out / "settings.json"
         if path.exists():

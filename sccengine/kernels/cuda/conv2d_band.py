@@ -30,7 +30,7 @@ from sccengine.kernels.cuda.scc_register_shape import (
     row_in_warp,
 )
 from sccengine.kernels.cuda.scc_register_shape import LANES as WARP
-from sccengine.kernels.cuda.scc_register_sums import add_spans
+from sccengine.kernels.cuda.scc_register_sums import add_spans, sums_of
 from sccengine.kernels.cuda.unroll import unrolled
 from sccengine.kernels.cuda.vectors import rows_aligned
 
@@ -208,7 +208,7 @@ def backward_weight(dy, x, dweight, stride, padding, groups, shape=None):
     tiles = launch.divide_up(filters, shape.tile)
     grid = launch.divide_up(taps, shape.columns), groups * tiles
     spans, span = spans_for(shape, grid[0] * grid[1], columns)
-    sums = dweight if spans == 1 else launch.empty((spans, *dweight.shape), like=dweight)
+    sums = sums_of(spans, dweight)
     launch.blocks(
         BAND[shape, 4 if rows_aligned(dy, x) else 1],
         (*grid, spans),
@@ -229,8 +229,7 @@ def backward_weight(dy, x, dweight, stride, padding, groups, shape=None):
         *stride,
         *padding,
     )
-    if spans > 1:
-        add_spans(sums, dweight)
+    add_spans(sums, dweight)
 
 
 def shape_for(filters, taps):

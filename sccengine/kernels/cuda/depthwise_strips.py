@@ -44,7 +44,7 @@ from numba import cuda
 from sccengine.kernels.cuda import launch
 from sccengine.kernels.cuda.indexing import quotient, thread_index
 from sccengine.kernels.cuda.intrinsics import load, load4, store, store4, warp_sum
-from sccengine.kernels.cuda.scc_register_sums import add_spans
+from sccengine.kernels.cuda.scc_register_sums import add_spans, sums_of
 from sccengine.kernels.cuda.unroll import static, unrolled
 from sccengine.kernels.cuda.vectors import LINE, rows_aligned
 
@@ -370,15 +370,12 @@ def backward_weight(dy, x, dweight, stride, padding, dbias=None):
     parts = batch // lanes // chunk
     count = strips * parts * out_width * chunk
     splits = min(launch.divide_up(count, THREADS), launch.divide_up(WANTED_BLOCKS, filters))
-    adds_dbias = dbias is not None
-    size = dweight.size + (dbias.size if adds_dbias else 0)
-    sums = dweight if splits == 1 and not adds_dbias else launch.empty((splits, size), like=dweight)
+    sums = sums_of(splits, dweight, dbias)
     sizes = filters, splits, filters // x.shape[0], *x.shape[1:], out_height, out_width, *padding
     kernel = kernels(dweight.shape[1:], stride, lanes).backward_weight
     cut = count, chunk, parts, strips
-    launch.blocks(kernel, splits * filters, THREADS, dy, x, sums, adds_dbias, size, *cut, *sizes)
-    if sums is not dweight:
-        add_spans(sums, dweight, dbias)
+    launch.blocks(kernel, splits * filters, THREADS, dy, x, sums, dbias is not None, sums.size // splits, *cut, *sizes)
+    add_spans(sums, dweight, dbias)
 
 
 def _forward(x, weight, bias, y, stride, padding, relu, flipped):

@@ -35,7 +35,7 @@ from sccengine.kernels.cuda.scc_register_shape import (
     multiplication,
     row_in_warp,
 )
-from sccengine.kernels.cuda.scc_register_sums import add_spans
+from sccengine.kernels.cuda.scc_register_sums import add_spans, sums_of
 from sccengine.kernels.cuda.scc_window import tap_of
 from sccengine.kernels.cuda.unroll import unrolled
 from sccengine.kernels.cuda.vectors import rows_aligned
@@ -234,7 +234,7 @@ def backward_weight(dy, x, dweight, windows, variant):
     tiles = windows.tiles(shape.tile)
     columns = x.shape[1]
     spans, span = spans_of(windows, shape, columns)
-    sums = dweight if spans == 1 else launch.empty((spans, *dweight.shape), like=dweight)
+    sums = sums_of(spans, dweight)
     tables = windows.starts, tiles.rows, tiles.panel, tiles.first, tiles.length, busy_of(windows, shape)
     launch.blocks(
         BAND[shape],
@@ -251,8 +251,7 @@ def backward_weight(dy, x, dweight, windows, variant):
         windows.width,
         columns,
     )
-    if spans > 1:
-        add_spans(sums, dweight)
+    add_spans(sums, dweight)
 
 
 COMPILE = [

@@ -95,10 +95,21 @@ def add_splits(sums, bias, result, relu):
     launch.elements(add_splits_v1, result.size, sums, bias, result, bias is not None, relu, *sizes)
 
 
+def sums_of(spans, result, rest=None):
+    """Where spans leave their sums for `add_spans`, a row each: those for result, and after them those for rest.
+
+    It is result itself where there is nothing to add up.
+    """
+    if rest is None and spans == 1:
+        return result
+    return launch.empty((spans, result.size + (0 if rest is None else rest.size)), like=result)
+
+
 def add_spans(sums, result, rest=None):
-    """result from sums (spans, *result.shape); with `rest` both, flat, from sums (spans, result.size + rest.size)."""
-    spans, first = sums.shape[0], result.size
-    size = first if rest is None else first + rest.size
+    """result, and rest unless it is None, from what `sums_of` gave for them."""
+    if sums is result:
+        return
+    (spans, size), first = sums.shape, result.size
     # As many threads for an element as the machine has to spare, a power of two, if each has enough to read at once.
     groups = 1
     while groups < MOST_GROUPS and 2 * groups * TOGETHER <= spans and 2 * groups * size <= MOST_THREADS:

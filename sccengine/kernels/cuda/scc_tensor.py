@@ -18,8 +18,8 @@ takes its operands from neighbouring registers, so loads must bring together wha
 weights lie together in the packed W, and its two columns for rows r and r + 8 of an mma are neighbours in x. Which
 columns these are may be chosen. A lane has the columns 4 r to 4 r + 3 of a warp's 32, two for each of two mma, and
 stores them 16 bytes at a time; which two come first changes from one r to the next, so that together with bits 2 and 4
-of a column, turned over by the row's number modulo 4, a load of 8 bytes meets no bank conflict. (Loads of 16 bytes were
-a third of the instructions slower: nearly half of a slab's were moves.)
+of a column, turned over by the row's number modulo 4, a load of 8 bytes meets no bank conflict. (With loads of
+16 bytes nearly half of the instructions of a slab's product were moves.)
 
 bf16 is rounded on the way from shared memory to the tensor cores, and x stays float32 in memory. Converted copies would
 move more through DRAM: 10 bytes an element of x and of dy in a training step (4 read, 2 written, 2 read by each of two
@@ -81,7 +81,6 @@ from sccengine.kernels.cuda.unroll import static, unrolled
 from sccengine.kernels.cuda.vectors import rows_aligned
 
 int32 = types.int32
-int64 = types.int64
 float32 = types.float32
 
 MINUS_INFINITY = np.float32(-np.inf)

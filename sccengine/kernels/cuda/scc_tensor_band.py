@@ -65,7 +65,7 @@ from sccengine.kernels.cuda.intrinsics import (
 from sccengine.kernels.cuda.launch import device_cuda as cuda
 from sccengine.kernels.cuda.scc_pack import BF16, TF32, TF32X3
 from sccengine.kernels.cuda.scc_register_shape import MULTIPROCESSORS, WANTED_THREADS
-from sccengine.kernels.cuda.scc_register_sums import add_spans
+from sccengine.kernels.cuda.scc_register_sums import add_spans, sums_of
 from sccengine.kernels.cuda.scc_tensor import KEPT_BACK
 from sccengine.kernels.cuda.scc_tensor_split import SUMMED, add_products_tf32x3, split_tf32
 from sccengine.kernels.cuda.scc_window import tap_of
@@ -73,7 +73,6 @@ from sccengine.kernels.cuda.unroll import static, unrolled
 from sccengine.kernels.cuda.vectors import rows_aligned
 
 int32 = types.int32
-int64 = types.int64
 float32 = types.float32
 
 STAGES = 2
@@ -462,9 +461,7 @@ def backward_weight(dy, x, dweight, windows, variant, dbias=None):
     tiles = windows.tiles(shape.tile)
     columns = x.shape[1]
     spans, slabs = spans_of(windows, variant, columns)
-    adds_dbias = dbias is not None
-    size = dweight.size + (dbias.size if adds_dbias else 0)
-    sums = dweight if spans == 1 and not adds_dbias else launch.empty((spans, size), like=dweight)
+    sums = sums_of(spans, dweight, dbias)
     tables = windows.starts, tiles.rows, tiles.panel, tiles.first, tiles.length
     launch.blocks(
         BAND[shape],
@@ -474,8 +471,8 @@ def backward_weight(dy, x, dweight, windows, variant, dbias=None):
         x,
         *[launch.table(each, x) for each in tables],
         sums,
-        adds_dbias,
-        size,
+        dbias is not None,
+        sums.size // spans,
         rows_aligned(dy, x),
         slabs,
         windows.out_channels,
@@ -484,8 +481,7 @@ def backward_weight(dy, x, dweight, windows, variant, dbias=None):
         columns,
         shared=shape.shared,
     )
-    if sums is not dweight:
-        add_spans(sums, dweight, dbias)
+    add_spans(sums, dweight, dbias)
 
 
 COMPILE = [
