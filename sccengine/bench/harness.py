@@ -205,13 +205,17 @@ def _check_last(case, seed, running, outcome):
 
 
 class Recorded:
-    """A run() that keeps what its last call returned, for the check after timing."""
+    """A run() that keeps what its last call returned, for the check after timing, and lets go of it before the next.
+
+    As a training step does: a call that has to find memory beside the last one's results is another, slower one.
+    """
 
     def __init__(self, run):
         self._run = run
         self.last = None
 
     def __call__(self):
+        self.last = None
         self.last = self._run()
         return self.last
 

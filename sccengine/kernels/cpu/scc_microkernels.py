@@ -17,6 +17,9 @@ LLVM's own vectoriser finds none of them: it would not keep the tile in register
 64 bytes with AVX-512, 16 of 32 bytes with AVX2, 32 of 16 bytes on ARM. It comes in two shapes: flat ones have half as
 many rows as tall ones, so fewer rows with different windows share one. A dot tile reads no more rows at a time than a
 first-level cache has ways, 8 or more: rows that lie a power of two apart would drive each other out of it.
+
+A row gives an outer tile a few cache lines, too few for a processor to see where it will read on. So the columns of the
+next tile are asked for while those of one are multiplied, in a long row and where both fit the first-level cache.
 """
 
 from functools import partial
@@ -37,6 +40,7 @@ from sccengine.kernels.cpu.simd import (
     data_pointer,
     load,
     multiply_add,
+    prefetch,
     store,
     vector_type,
 )
@@ -46,6 +50,10 @@ ROWS, VECTORS = (4, 3) if VECTOR_BYTES == 32 else (8, 3)
 FLAT_ROWS, FLAT_VECTORS = (2, 5) if VECTOR_BYTES == 32 else (4, 6)
 #: Rows and channels of a dot tile.
 DOT_ROWS, DOT_CHANNELS = (4, 3) if VECTOR_BYTES == 32 else (4, 4)
+
+# Columns are fetched ahead for so many tiles side by side at least, of so many bytes at most.
+_FETCHED_TILES = 6
+_FETCHED_BYTES = 3 << 12
 
 
 @intrinsic
@@ -121,28 +129,46 @@ def _emit_outer_tile(row_count, vectors, vector, builder, arguments):
             builder.store(builder.load(builder.gep(bias, [row[r]])), starts[r])
     targets = [builder.gep(y, [builder.add(builder.mul(r, row_stride), column)]) for r in row]
     floor = broadcast(builder, floor, vector)
-    fma = multiply_add(builder, vector)
     at = [constant(v * vector.count) for v in range(vectors)]
+    is_long = builder.icmp_signed(">=", tiles, constant(_FETCHED_TILES))
+    both_fit = builder.icmp_signed("<=", count, constant(_FETCHED_BYTES // (vectors * VECTOR_BYTES)))
     sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(row_count)]
     with cgutils.for_range(builder, tiles) as tile:
         begin = builder.mul(tile.index, constant(vectors * vector.count))
         for r in range(row_count):
             for v in range(vectors):
                 builder.store(broadcast(builder, builder.load(starts[r]), vector), sums[r][v])
-        with cgutils.for_range(builder, count) as loop:
-            row_at = builder.load(builder.gep(begins, [builder.add(begins_at, loop.index)]))
-            source = builder.gep(panel, [builder.add(builder.add(panel_at, begin), row_at)])
-            columns = [load(builder, builder.gep(source, [at[v]]), vector) for v in range(vectors)]
-            weight = builder.gep(weights, [builder.add(weights_at, builder.mul(loop.index, constant(row_count)))])
-            for r in range(row_count):
-                scale = broadcast(builder, builder.load(builder.gep(weight, [constant(r)])), vector)
-                for v in range(vectors):
-                    builder.store(builder.call(fma, [scale, columns[v], builder.load(sums[r][v])]), sums[r][v])
+        source = builder.gep(panel, [builder.add(panel_at, begin)])
+        factors = (source, begins, begins_at, weights, weights_at, count)
+        with builder.if_else(builder.and_(is_long, both_fit)) as (fetching, alone):
+            with fetching:
+                is_last = builder.icmp_signed("==", builder.add(tile.index, constant(1)), tiles)
+                ahead = builder.select(is_last, constant(0), constant(vectors * vector.count))
+                _emit_products(builder, vector, sums, at, *factors, ahead)
+            with alone:
+                _emit_products(builder, vector, sums, at, *factors)
         for r in range(row_count):
             with builder.if_then(used[r]):
                 for v in range(vectors):
                     result = at_least(builder, builder.load(sums[r][v]), floor)
                     store(builder, result, builder.gep(targets[r], [builder.add(begin, at[v])]))
+
+
+def _emit_products(builder, vector, sums, at, source, begins, begins_at, weights, weights_at, count, ahead=None):
+    """Add one panel row after another to the sums; ``ahead``: how far on the next tile's columns lie, to be fetched."""
+    fma = multiply_add(builder, vector)
+    with cgutils.for_range(builder, count) as loop:
+        row_at = builder.load(builder.gep(begins, [builder.add(begins_at, loop.index)]))
+        row = builder.gep(source, [row_at])
+        columns = [load(builder, builder.gep(row, [begin]), vector) for begin in at]
+        if ahead is not None:
+            for begin in at:
+                prefetch(builder, builder.gep(row, [builder.add(ahead, begin)]))
+        weight = builder.gep(weights, [builder.add(weights_at, builder.mul(loop.index, constant(len(sums))))])
+        for r, row_sums in enumerate(sums):
+            scale = broadcast(builder, builder.load(builder.gep(weight, [constant(r)])), vector)
+            for column, total in zip(columns, row_sums):
+                builder.store(builder.call(fma, [scale, column, builder.load(total)]), total)
 
 
 outer_tile_1, outer_tile_2, outer_tile_3 = (_make_outer_tile(ROWS, vectors) for vectors in (1, 2, VECTORS))

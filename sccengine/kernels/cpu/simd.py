@@ -65,6 +65,15 @@ def _alignment(vector):
     return 4 if isinstance(vector.element, ir.FloatType) else 8
 
 
+def prefetch(builder, pointer):
+    """Ask for the cache line at an address that will be read soon; one that is no memory of ours does no harm."""
+    byte = ir.IntType(8).as_pointer()
+    signature = ir.FunctionType(ir.VoidType(), [byte, LANE, LANE, LANE])
+    function = builder.module.declare_intrinsic("llvm.prefetch", (byte,), signature)
+    reading, nearest, data = LANE(0), LANE(3), LANE(1)
+    builder.call(function, [builder.bitcast(pointer, byte), reading, nearest, data])
+
+
 def broadcast(builder, scalar, vector):
     """The scalar in every lane."""
     undefined = ir.Constant(vector, ir.Undefined)
