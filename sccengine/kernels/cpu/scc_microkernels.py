@@ -222,12 +222,11 @@ def _emit_dot_tiles(vector, builder, arguments):
                 filter_ = load(builder, builder.gep(a_rows[r], [at]), vector)
                 for c in range(DOT_CHANNELS):
                     builder.store(builder.call(fma, [filter_, channels[c], builder.load(sums[c][r])]), sums[c][r])
-        for c in range(DOT_CHANNELS):
-            begin = builder.add(products_at, builder.mul(builder.add(first, constant(c)), constant(DOT_ROWS)))
-            totals = _sum_lanes(builder, [builder.load(pointer) for pointer in sums[c]])
-            for i, total in enumerate(totals):
-                target = builder.gep(products, [builder.add(begin, constant(i * total.type.count))])
-                store(builder, builder.fadd(load(builder, target, total.type), total), target)
+        begin = builder.add(products_at, builder.mul(first, constant(DOT_ROWS)))
+        totals = _sum_lanes(builder, [builder.load(pointer) for channel in sums for pointer in channel])
+        for i, total in enumerate(totals):
+            target = builder.gep(products, [builder.add(begin, constant(i * total.type.count))])
+            store(builder, builder.fadd(load(builder, target, total.type), total), target)
 
 
 def _rows_from(builder, array, at, begins, begins_at, count):
@@ -244,7 +243,7 @@ def _sum_lanes(builder, vectors):
     """
     count = vectors[0].type.count
     blocks = 1  # vectors summed up in each vector, each in count / blocks lanes
-    while len(vectors) > 1 and blocks < count:
+    while len(vectors) % 2 == 0 and blocks < count:
         vectors = [_fold_pair(builder, low, high, blocks) for low, high in zip(vectors[::2], vectors[1::2])]
         blocks *= 2
     while blocks < vectors[0].type.count:

@@ -35,7 +35,7 @@ from sccengine.kernels.cpu.simd import VECTOR_BYTES
 # Elements of x and dy in a chunk: most of a second-level cache in float32, but so many vectors of each row at least
 # that adding up the lanes of a dot tile is little beside it.
 _CHUNK_ELEMENTS = 3 << 17
-_CHUNK_VECTORS = 24, 36
+_CHUNK_VECTORS = 32, 36
 _MOST_SEGMENTS = 8
 # How many tiles of dx may read a row of dy that is not packed: packing costs more than it saves there.
 _UNPACKED_READS = 2 if VECTOR_BYTES < 64 else 4
@@ -127,10 +127,10 @@ def _gradients(
             columns,
             column,
         )
-        if len(bias_sums):
-            for i in range(begin_filter, end_filter):
-                bias_sums[i] += _run_sum(dy_rows, dy_at + dy_begins[i], count)
         for tile in range(begin_tile, end_tile):
+            if len(bias_sums):
+                for i in range(filter_at[tile], filter_at[tile + 1]):
+                    bias_sums[i] += _run_sum(dy_rows, dy_at + dy_begins[i], count)
             rows = dy_rows, dy_at, dy_begins, filter_at[tile], x_rows, x_at, x_begins, np.int64(first[tile])
             tiles, vectors = (length[tile] + DOT_CHANNELS - 1) // DOT_CHANNELS, (count + lanes - 1) // lanes
             dot_tiles(*rows, tiles, vectors, products, products_at[tile])
