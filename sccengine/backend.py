@@ -18,7 +18,7 @@ from functools import cache
 
 import numpy as np
 
-from sccengine import memory
+from sccengine import memory, numeric
 
 
 class GuardedArray(np.ndarray):
@@ -405,9 +405,7 @@ _random = {"seed": _seed_of_environment(), "counter": 0}
 
 def set_seed(seed):
     """Start all of the engine's random numbers anew from an integer seed."""
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"a seed is an integer of at least 0, got {seed!r}")
-    _random.update(seed=int(seed), counter=0)
+    _random.update(seed=numeric.whole("set_seed", "the seed", seed, least=0), counter=0)
 
 
 def next_key(purpose):

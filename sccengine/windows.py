@@ -20,9 +20,10 @@ import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from numbers import Integral
 
 import numpy as np
+
+from sccengine.numeric import is_whole
 
 # What finishing a tile costs beside its reads, in source rows: only the proportion to a window's width matters.
 _TILE_COST = 4
@@ -189,8 +190,8 @@ def exact_overlap(overlap):
 
 def _channels(in_channels, out_channels, groups):
     for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
-        if not isinstance(value, Integral) or isinstance(value, bool):
-            raise TypeError(f"{name} must be an integer, got {value!r}")
+        if not is_whole(value):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}: the nearest that works is 1")
         if value > _MOST_CHANNELS:

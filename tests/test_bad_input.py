@@ -94,7 +94,7 @@ def test_foreign_optimizer_states_change_nothing(build, spoil):
     ("state", "error"),
     [
         (None, TypeError),
-        ({"current_step": "x", "base_rates": [0.1]}, ValueError),
+        ({"current_step": "x", "base_rates": [0.1]}, TypeError),
         ({"current_step": -4, "base_rates": [0.1]}, ValueError),
         ({"current_step": 4, "base_rates": [math.nan]}, ValueError),
         ({"current_step": 4, "base_rates": ["x"]}, TypeError),

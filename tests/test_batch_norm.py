@@ -97,7 +97,7 @@ def test_any_memory_order_gives_the_same():
         ({"num_batches_tracked": np.zeros(())}, ValueError, "must be one int64, got shape .* float64"),
         ({"running_var": None}, ValueError, "give both running_mean and running_var, or neither"),
         ({"eps": 0.0}, ValueError, "batch_norm: eps must be above 0, got 0.0"),
-        ({"momentum": None}, TypeError, "batch_norm: momentum must be a number, got NoneType"),
+        ({"momentum": None}, TypeError, "batch_norm: momentum must be a number, got None"),
         ({"momentum": 1.5}, ValueError, r"batch_norm: momentum must lie in \[0, 1\], got 1.5"),
         (
             {"running_mean": None, "running_var": None, "training": False},

@@ -35,8 +35,8 @@ def test_order_of_channels():
     [
         (4, ValueError, "channel_shuffle: groups=4 does not divide the input's 6 channels"),
         (0, ValueError, "channel_shuffle: groups must be at least 1, got 0"),
-        (2.0, TypeError, "channel_shuffle: groups must be an int, got 2.0"),
-        (True, TypeError, "channel_shuffle: groups must be an int, got True"),
+        (2.0, TypeError, "channel_shuffle: groups must be a whole number, got 2.0"),
+        (True, TypeError, "channel_shuffle: groups must be a whole number, got True"),
     ],
 )
 def test_bad_inputs(groups, error, message):

@@ -58,7 +58,7 @@ def test_gradient_passes_through_a_scaled_loss():
         (LOGITS, LABELS > 1, {}, TypeError, "labels must be integers .* got dtype bool"),
         (LOGITS[0], LABELS, {}, ValueError, r"cross_entropy: input must be \(N, O\), got shape \(5,\)"),
         (LOGITS, LABELS, {"label_smoothing": 1.0}, ValueError, "label_smoothing must be .* below 1, got 1.0"),
-        (LOGITS, LABELS, {"label_smoothing": None}, TypeError, "label_smoothing must be a number, got NoneType"),
+        (LOGITS, LABELS, {"label_smoothing": None}, TypeError, "label_smoothing must be a number, got None"),
     ],
 )
 def test_bad_inputs(logits, labels, settings, error, message):

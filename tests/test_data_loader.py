@@ -165,10 +165,10 @@ def test_incomplete_states_are_refused():
     [
         ({"dataset": [1, 2]}, TypeError, "must be an ImageDataset, got list"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
-        ({"batch_size": 2.0}, TypeError, "batch_size must be an int, got 2.0"),
-        ({"batch_size": True}, TypeError, "batch_size must be an int, got True"),
+        ({"batch_size": 2.0}, TypeError, "batch_size must be a whole number, got 2.0"),
+        ({"batch_size": True}, TypeError, "batch_size must be a whole number, got True"),
         ({"batch_size": 24, "drop_last": True}, ValueError, "batch_size 24 leaves no batch of 23 images"),
-        ({"seed": -1}, ValueError, "Loader: seed must be in 0"),
+        ({"seed": -1}, ValueError, "Loader: seed must be at least 0, got -1"),
         ({"transforms": [3]}, TypeError, "a transform must be callable, got 3"),
     ],
 )

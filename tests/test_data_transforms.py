@@ -136,7 +136,7 @@ def test_text_says_every_setting():
         (lambda: RandomCrop(1, ()), ValueError, "fill needs at least one number"),
         (lambda: Cutout(-3), ValueError, "Cutout: size must be at least 1, got -3"),
         (lambda: Cutout(3, float("nan")), ValueError, "Cutout: fill must be finite, got nan"),
-        (lambda: RandomHorizontalFlip(1.5), ValueError, "p must be in 0 ... 1, got 1.5"),
+        (lambda: RandomHorizontalFlip(1.5), ValueError, r"p must lie in \[0, 1\], got 1.5"),
         (lambda: RandomHorizontalFlip("half"), TypeError, "p must be a number, got 'half'"),
         (lambda: Normalize((0.5, 0.5), (0.2,)), ValueError, "one number for each channel, got 2 and 1"),
         (lambda: Normalize((), ()), ValueError, "one number for each channel, got 0 and 0"),

@@ -19,5 +19,5 @@ def test_shapes_keys_and_values():
 def test_bad_settings():
     with pytest.raises(ValueError, match="Linear: in_features must be at least 1, got 0"):
         nn.Linear(0, 5)
-    with pytest.raises(TypeError, match="Linear: out_features must be an int, got '5'"):
+    with pytest.raises(TypeError, match="Linear: out_features must be a whole number, got '5'"):
         nn.Linear(3, "5")

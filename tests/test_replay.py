@@ -149,7 +149,7 @@ def test_weights_that_no_seed_gives_are_refused_at_the_beginning(tmp_path):
 def test_what_cannot_be_replayed_says_why(recorded, tmp_path):
     with pytest.raises(ValueError, match="up to step 12, there is no step 13"):
         Replay(recorded[0], trainer).observe(13)
-    with pytest.raises(ValueError, match="whole number of at least 0"):
+    with pytest.raises(ValueError, match="step must be at least 0, got -1"):
         Replay(recorded[0], trainer).observe(-1)
     with pytest.raises(RunDirectoryError, match="no run directory"):
         Replay(tmp_path)

@@ -41,7 +41,7 @@ def test_repr_shows_the_window_and_the_effective_overlap():
         ({"groups": 5}, ValueError, "groups=5 does not divide in_channels=64"),
         ({"overlap": 1.0}, ValueError, "overlap must be at least 0 and below 1, got 1.0"),
         ({"out_channels": 0}, ValueError, "out_channels must be at least 1, got 0"),
-        ({"in_channels": 64.0}, TypeError, "in_channels must be an integer, got 64.0"),
+        ({"in_channels": 64.0}, TypeError, "in_channels must be a whole number, got 64.0"),
         ({"stride": 0}, ValueError, "SCC: stride must be at least 1, got 0"),
     ],
 )

@@ -43,19 +43,25 @@ def test_warmup_then_another_schedule():
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda: schedules.cosine(0), "cosine schedule: steps must be whole numbers of steps of at least 1, got 0"),
-        (lambda: schedules.cosine(2.5), "cosine schedule: steps must be whole"),
+        (lambda: schedules.cosine(0), "cosine schedule: steps must be at least 1, got 0"),
         (lambda: schedules.cosine(5, final=-1), "cosine schedule: final must be a finite number of at least 0, got -1"),
         (lambda: schedules.step(), "step schedule takes either every or milestones"),
         (lambda: schedules.step(2, milestones=[3]), "step schedule takes either every or milestones"),
         (lambda: schedules.step(milestones=[5, 2]), r"step schedule: milestones must increase, got \[5, 2\]"),
         (lambda: schedules.step(2, factor=math.nan), "step schedule: factor must be a finite number"),
-        (lambda: schedules.warmup(-1), "warmup schedule: steps must be whole"),
+        (lambda: schedules.warmup(-1), "warmup schedule: steps must be at least 1, got -1"),
     ],
 )
 def test_bad_settings(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("steps", [2.5, True, "ten"])
+def test_steps_are_whole_numbers(steps):
+    assert schedules.cosine(np.int64(10))(5) == schedules.cosine(10)(5)
+    with pytest.raises(TypeError, match="cosine schedule: steps must be a whole number, got"):
+        schedules.cosine(steps)
 
 
 def test_warmup_wants_a_function():

@@ -37,7 +37,7 @@ def test_weight_decay_alone_shrinks_by_a_factor():
     [
         ({"lr": -1.0}, ValueError, "SGD: lr must be a finite number of at least 0, got -1.0"),
         ({"lr": float("nan")}, ValueError, "SGD: lr must be a finite number"),
-        ({"lr": "fast"}, TypeError, "SGD: lr must be a number, got str"),
+        ({"lr": "fast"}, TypeError, "SGD: lr must be a number, got 'fast'"),
         ({"lr": 0.1, "momentum": -0.5}, ValueError, "SGD: momentum must be"),
         ({"lr": 0.1, "weight_decay": -1}, ValueError, "SGD: weight_decay must be"),
         ({"lr": 0.1, "nesterov": True}, ValueError, "SGD: nesterov=True needs a momentum above 0"),

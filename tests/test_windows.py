@@ -113,7 +113,7 @@ def test_tiles_of_shared_windows_read_nothing_twice():
         ((0, 8, 1, 0.5), ValueError, "in_channels must be at least 1, got 0"),
         ((12, -3, 1, 0.5), ValueError, "out_channels must be at least 1, got -3"),
         ((12, 8, 0, 0.5), ValueError, "groups must be at least 1, got 0"),
-        ((12.0, 8, 2, 0.5), TypeError, "in_channels must be an integer, got 12.0"),
+        ((12.0, 8, 2, 0.5), TypeError, "in_channels must be a whole number, got 12.0"),
     ],
 )
 def test_bad_settings(settings, error, message):

@@ -8,9 +8,9 @@ where it was.
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
+
+from sccengine import numeric
 
 # What a stream is for: streams of different purposes never meet, even under one seed.
 SPLIT, ORDER, AUGMENTATION, DRAWING, NOISE, EXPLORATION = range(6)
@@ -18,13 +18,10 @@ SPLIT, ORDER, AUGMENTATION, DRAWING, NOISE, EXPLORATION = range(6)
 
 def check_seed(seed, owner):
     """`seed` as an int in [0, 2**64), or an error that names `owner`."""
-    try:
-        value = operator.index(seed)
-    except TypeError:
-        raise TypeError(f"{owner}: seed must be a whole number, got {seed!r}") from None
-    if not 0 <= value < 1 << 64:
-        raise ValueError(f"{owner}: seed must be in 0 ... 2**64 - 1, got {value}")
-    return value
+    seed = numeric.whole(owner, "seed", seed, least=0)
+    if seed >= 1 << 64:
+        raise ValueError(f"{owner}: seed must be below 2**64, got {seed}")
+    return seed
 
 
 class Draws:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sccengine import numeric
 from sccengine.data.dataset import ImageDataset
 from sccengine.data.errors import DataError, mismatch
 from sccengine.data.files import require_file
-from sccengine.functional import checks
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _MOST_NAMED = 5
@@ -30,7 +30,7 @@ def load_image_folder(path, image_size=32):
     none, and ImportError without Pillow. Files whose names start with a dot, or without an image's suffix,
     are passed over.
     """
-    image_size = checks.positive("load_image_folder", "image_size", image_size)
+    image_size = numeric.whole("load_image_folder", "image_size", image_size)
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such folder")
@@ -55,7 +55,7 @@ def read_image(path, height, width, channels=3):
 
     Raises ValueError for sizes that are none, ImportError without Pillow, FileNotFoundError, DataError for no image.
     """
-    height, width = (checks.positive("read_image", "height and width", size) for size in (height, width))
+    height, width = (numeric.whole("read_image", "height and width", size) for size in (height, width))
     if channels not in (1, 3):
         raise ValueError(f"read_image: channels must be 1 or 3, got {channels!r}")
     return _read(_pillow(), require_file(path), height, width, "L" if channels == 1 else "RGB")

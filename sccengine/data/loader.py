@@ -7,16 +7,13 @@ host by the transforms, or on a device by one kernel (augmentation.py): the bits
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 
-from sccengine import backend
+from sccengine import backend, numeric
 from sccengine.data.augmentation import Augmentation
 from sccengine.data.counter import AUGMENTATION, ORDER, Draws, check_seed
 from sccengine.data.dataset import ImageDataset
 from sccengine.data.transforms import Compose, batch_last
-from sccengine.functional import checks
 
 
 class Loader:
@@ -41,7 +38,7 @@ class Loader:
     def __init__(self, dataset, batch_size, *, shuffle=False, seed=0, transforms=None, drop_last=False, device=None):
         if not isinstance(dataset, ImageDataset):
             raise TypeError(f"Loader: dataset must be an ImageDataset, got {type(dataset).__name__}")
-        batch_size = checks.positive("Loader", "batch_size", batch_size)
+        batch_size = numeric.whole("Loader", "batch_size", batch_size)
         if drop_last and batch_size > len(dataset):
             raise ValueError(
                 f"Loader: with drop_last, batch_size {batch_size} leaves no batch of {len(dataset)} images"
@@ -73,10 +70,8 @@ class Loader:
 
     def rewind(self, epoch=None):
         """Goes to the start of `epoch` (default: the current one)."""
-        epoch = self.epoch if epoch is None else operator.index(epoch)
-        if epoch < 0:
-            raise ValueError(f"Loader: epoch must be at least 0, got {epoch}")
-        self.epoch, self.batch = epoch, 0
+        self.epoch = self.epoch if epoch is None else numeric.whole("Loader", "epoch", epoch, least=0)
+        self.batch = 0
 
     def state_dict(self):
         """The position and what it is a position in: plain ints, bools and text, ready for JSON."""

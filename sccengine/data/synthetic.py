@@ -15,10 +15,9 @@ element by element. Sines are a table.
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 
+from sccengine import numeric
 from sccengine.data.counter import DRAWING, NOISE, Draws, check_seed
 from sccengine.data.dataset import ImageDataset
 
@@ -51,15 +50,8 @@ def load_synthetic(train=5_000, test=1_000, seed=0):
     Raises TypeError or ValueError for numbers of images or seeds that are none.
     """
     seed = check_seed(seed, "load_synthetic")
-    counts = {"train": train, "test": test}
-    for part, count in counts.items():
-        try:
-            counts[part] = operator.index(count)
-        except TypeError:
-            raise TypeError(f"load_synthetic: {part} must be a whole number, got {count!r}") from None
-        if counts[part] < 1:
-            raise ValueError(f"load_synthetic: {part} must be at least 1, got {count}")
-    train, test = (_part(name, position, count, seed) for position, (name, count) in enumerate(counts.items()))
+    counts = [numeric.whole("load_synthetic", part, count) for part, count in (("train", train), ("test", test))]
+    train, test = (_part(name, at, count, seed) for at, (name, count) in enumerate(zip(("train", "test"), counts)))
     return train, test
 
 

@@ -12,10 +12,9 @@ the batch last in memory, as the engine wants it.
 
 from __future__ import annotations
 
-import math
-import operator
-
 import numpy as np
+
+from sccengine import numeric
 
 
 class Compose:
@@ -44,7 +43,7 @@ class RandomCrop:
     """Pads by `padding` pixels of `fill` on every side, then cuts the image's own size at a random place."""
 
     def __init__(self, padding, fill=0):
-        self.padding = _whole("RandomCrop", "padding", padding, least=1)
+        self.padding = numeric.whole("RandomCrop", "padding", padding)
         self.fill = _check_fill("RandomCrop", fill)
 
     def __call__(self, images, draws):
@@ -67,9 +66,7 @@ class RandomHorizontalFlip:
     """Mirrors each image left to right with probability `p`."""
 
     def __init__(self, p=0.5):
-        if not 0 <= _number("RandomHorizontalFlip", "p", p) <= 1:
-            raise ValueError(f"RandomHorizontalFlip: p must be in 0 ... 1, got {p}")
-        self.p = p
+        self.p = numeric.share("RandomHorizontalFlip", "p", p)
 
     def __call__(self, images, draws):
         count, *_ = _check_batch("RandomHorizontalFlip", images)
@@ -90,7 +87,7 @@ class Cutout:
     """
 
     def __init__(self, size, fill=0):
-        self.size = _whole("Cutout", "size", size, least=1)
+        self.size = numeric.whole("Cutout", "size", size)
         self.fill = _check_fill("Cutout", fill)
 
     def __call__(self, images, draws):
@@ -117,8 +114,8 @@ class Normalize:
     """
 
     def __init__(self, mean, std):
-        self.mean = tuple(_number("Normalize", "mean", value) for value in _sequence(mean))
-        self.std = tuple(_number("Normalize", "std", value) for value in _sequence(std))
+        self.mean = tuple(numeric.finite("Normalize", "mean", value) for value in _sequence(mean))
+        self.std = tuple(numeric.finite("Normalize", "std", value) for value in _sequence(std))
         if len(self.mean) != len(self.std) or not self.mean:
             raise ValueError(
                 f"Normalize: mean and std need one number for each channel, got {len(self.mean)} and {len(self.std)}"
@@ -168,33 +165,13 @@ def _check_batch(owner, images):
     return images.shape
 
 
-def _whole(owner, what, value, least):
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{owner}: {what} must be a whole number, got {value!r}") from None
-    if number < least:
-        raise ValueError(f"{owner}: {what} must be at least {least}, got {number}")
-    return number
-
-
-def _number(owner, what, value):
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{owner}: {what} must be a number, got {value!r}") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{owner}: {what} must be finite, got {number}")
-    return number
-
-
 def _sequence(value):
     return value if np.iterable(value) else (value,)
 
 
 def _check_fill(owner, fill):
     """`fill` as a number, or a tuple of one number for each channel."""
-    values = tuple(_number(owner, "fill", value) for value in _sequence(fill))
+    values = tuple(numeric.finite(owner, "fill", value) for value in _sequence(fill))
     if not values:
         raise ValueError(f"{owner}: fill needs at least one number")
     return values if len(values) > 1 else values[0]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from numbers import Integral, Real
 
 from sccengine.exploration.objectives import check_objectives, costs_among
 from sccengine.exploration.space import Space
 from sccengine.models.settings import DEFAULT_STEM
+from sccengine.numeric import is_real, is_whole
 from sccengine.training import RunDirectoryError
 from sccengine.training.job import RECIPE, choose_rates
 
@@ -56,9 +56,9 @@ class Plan:
             least = 0 if name == "seed" else 1
             if value is None and name == "trials":
                 continue
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            if not is_whole(value) or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-        if not isinstance(self.ceiling, Real) or not 0 < self.ceiling <= 1:
+        if not is_real(self.ceiling) or not 0 < self.ceiling <= 1:
             raise ValueError(f"ceiling must be a fraction above 0 and at most 1, got {self.ceiling!r}")
         for name in self.limits:
             if name not in self.costs:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sccengine import numeric
 from sccengine.autograd import Function, Tensor
 from sccengine.backend import contiguous, device_of, empty, filled, from_rows, is_device_array, kernels_for, rows
 from sccengine.functional import checks
@@ -120,9 +121,9 @@ def batch_norm(
         raise ValueError("batch_norm: give both running_mean and running_var, or neither")
     if running_mean is None and not training:
         raise ValueError("batch_norm: running_mean and running_var are needed where training=False, got None")
-    eps = checks.above_zero("batch_norm", "eps", eps)
+    eps = numeric.above_zero("batch_norm", "eps", eps)
     if momentum is not None or num_batches_tracked is None:
-        momentum = checks.share("batch_norm", "momentum", momentum)
+        momentum = numeric.share("batch_norm", "momentum", momentum)
     training = bool(training)
     tracked = [a.array if isinstance(a, Tensor) else a for a in (running_mean, running_var, num_batches_tracked)]
     for name, array in zip(("running_mean", "running_var", "num_batches_tracked"), tracked):

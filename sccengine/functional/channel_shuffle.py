@@ -5,6 +5,7 @@ It mixes the groups of a grouped convolution. Backward is the shuffle with C/G g
 
 from __future__ import annotations
 
+from sccengine import numeric
 from sccengine.autograd import Function
 from sccengine.backend import empty, from_rows, kernels_for, rows
 from sccengine.functional import checks
@@ -12,7 +13,7 @@ from sccengine.functional import checks
 
 class ChannelShuffleFunction(Function):
     def __init__(self, groups):
-        self.groups = checks.positive("channel_shuffle", "groups", groups)
+        self.groups = numeric.whole("channel_shuffle", "groups", groups)
 
     def forward(self, x):
         checks.batched("channel_shuffle", x)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Integral, Real
+from sccengine.numeric import is_whole
 
 
 def pair(operator, name, value, minimum):
@@ -11,9 +10,9 @@ def pair(operator, name, value, minimum):
     both = (value, value) if type(value) is int else value
     if type(both) is tuple and len(both) == 2 and type(both[0]) is type(both[1]) is int and min(both) >= minimum:
         return both  # as nearly always, and quickly told
-    both = (value, value) if isinstance(value, Integral) else value
+    both = (value, value) if is_whole(value) else value
     fits = isinstance(both, (tuple, list)) and len(both) == 2
-    if not fits or not all(isinstance(v, Integral) and not isinstance(v, bool) for v in both):
+    if not fits or not all(map(is_whole, both)):
         raise TypeError(f"{operator}: {name} must be an int or a pair (h, w) of ints, got {value!r}")
     if min(both) < minimum:
         raise ValueError(f"{operator}: {name} must be at least {minimum}, got {value!r}")
@@ -32,59 +31,6 @@ def channels(operator, x, wanted):
     """Check that ``x``, (N, C, ...), has as many channels as a layer was made for."""
     if x.ndim >= 2 and x.shape[1] != wanted:
         raise ValueError(f"{operator}: made for {wanted} channels, got an input of shape {tuple(x.shape)}, (N, C, ...)")
-
-
-def positive(operator, name, value):
-    """``value`` as an int of at least 1."""
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{operator}: {name} must be an int, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{operator}: {name} must be at least 1, got {value}")
-    return int(value)
-
-
-def number(operator, name, value):
-    """``value`` as a float."""
-    if type(value) is float:
-        return value
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{operator}: {name} must be a number, got {type(value).__name__}")
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError(f"{operator}: {name} is too large for a float") from None
-
-
-def above_zero(operator, name, value):
-    """``value`` as a float above 0."""
-    value = number(operator, name, value)
-    if not value > 0.0:
-        raise ValueError(f"{operator}: {name} must be above 0, got {value}")
-    return value
-
-
-def at_least_zero(operator, name, value):
-    """``value`` as a finite float of at least 0."""
-    value = number(operator, name, value)
-    if not 0.0 <= value < math.inf:
-        raise ValueError(f"{operator}: {name} must be a finite number of at least 0, got {value}")
-    return value
-
-
-def share(operator, name, value):
-    """``value`` as a float in [0, 1]."""
-    value = number(operator, name, value)
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{operator}: {name} must lie in [0, 1], got {value}")
-    return value
-
-
-def fraction(operator, name, value):
-    """``value`` as a float in [0, 1)."""
-    value = number(operator, name, value)
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"{operator}: {name} must be at least 0 and below 1, got {value}")
-    return value
 
 
 def floating(operator, x):

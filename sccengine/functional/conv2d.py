@@ -8,6 +8,7 @@ windows, dense or grouped), and the rest.
 
 from __future__ import annotations
 
+from sccengine import numeric
 from sccengine.autograd import Function, as_tensor
 from sccengine.backend import contiguous, empty, from_rows, kernels_for, rows
 from sccengine.functional import checks
@@ -66,7 +67,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1, relu=False):
     """
     stride = checks.pair("conv2d", "stride", stride, 1)
     padding = checks.pair("conv2d", "padding", padding, 0)
-    groups = checks.positive("conv2d", "groups", groups)
+    groups = numeric.whole("conv2d", "groups", groups)
     x, weight = as_tensor(x), as_tensor(weight)
     checks.rank("conv2d", x, "NCHW")
     channels = x.shape[1]

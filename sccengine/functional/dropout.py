@@ -6,10 +6,9 @@ saved for backward: it applies the same function to dy. The key comes from the e
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 
+from sccengine import numeric
 from sccengine.autograd import Function, as_tensor
 from sccengine.backend import empty, from_rows, host_value, kernels_for, next_key, rows
 from sccengine.functional import checks
@@ -41,11 +40,9 @@ def dropout(x, p=0.5, training=True, key=None):
     ``key``: an int in [0, 2**64) that fixes the mask; None draws the next one of the engine's seed.
     Raises ValueError for a ``p`` or ``key`` out of range, TypeError for one of another kind.
     """
-    p = checks.fraction("dropout", "p", p)
-    if key is not None and (not isinstance(key, Integral) or isinstance(key, bool)):
-        raise TypeError(f"dropout: key must be an int, got {type(key).__name__}")
-    if key is not None and not 0 <= key < 2**64:
-        raise ValueError(f"dropout: key must lie in [0, 2**64), got {key}")
+    p = numeric.fraction("dropout", "p", p)
+    if key is not None and numeric.whole("dropout", "key", key, least=0) >= 2**64:
+        raise ValueError(f"dropout: key must be below 2**64, got {key}")
     if not training or p == 0.0:
         return as_tensor(x)
     return DropoutFunction(p, (lambda: next_key("dropout")) if key is None else (lambda: int(key)))(x)

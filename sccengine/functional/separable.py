@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from sccengine import numeric
 from sccengine.autograd import Function, as_array, as_tensor
 from sccengine.backend import contiguous, device_of, empty, from_rows, kernels_for, rows
 from sccengine.functional import checks
@@ -133,5 +134,5 @@ def separable(x, depthwise, mixing, *, windows, stride=1, padding=0):
 def _settled(stage):
     """The stage with its settings checked and its running statistics as arrays."""
     mean, var = (None if value is None else as_array(value) for value in (stage.mean, stage.var))
-    eps = checks.above_zero("separable", "eps", stage.eps)
+    eps = numeric.above_zero("separable", "eps", stage.eps)
     return stage._replace(mean=mean, var=var, eps=eps, relu=bool(stage.relu))

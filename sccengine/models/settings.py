@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 
 from sccengine import nn
 from sccengine.models.schemes import DEFAULT_SCHEME, check_scheme, replacement
+from sccengine.numeric import is_real, is_whole
 
 STEMS = ("cifar", "imagenet")
 DEFAULT_STEM = "cifar"
@@ -48,11 +48,11 @@ class Settings:
         groups = self.groups if isinstance(self.groups, tuple) else (self.groups,)
         whole = [("groups", cg) for cg in groups]
         for name, value in [*whole, ("in_channels", self.in_channels), ("num_classes", self.num_classes)]:
-            if isinstance(value, bool) or not isinstance(value, Integral):
+            if not is_whole(value):
                 raise TypeError(f"{name} must be a whole number, got {value!r}")
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if isinstance(self.width, bool) or not isinstance(self.width, Real):
+        if not is_real(self.width):
             raise TypeError(f"width must be a number, got {self.width!r}")
         if not (self.width > 0 and math.isfinite(self.width)):
             raise ValueError(f"width must be a finite number above 0, got {self.width}")

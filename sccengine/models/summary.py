@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from numbers import Integral
 
 import numpy as np
 
 from sccengine import nn
 from sccengine.autograd import Tensor
 from sccengine.models.mode import evaluation_mode
+from sccengine.numeric import is_whole
 
 _HEADINGS = ("layer", "type", "output", "cg", "K", "S", "D", "overlap", "parameters", "MACs")
 
@@ -78,10 +78,7 @@ def summarize(model, input_shape):
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"summarize: model must be a Module, got {type(model).__name__}")
-    whole = isinstance(input_shape, (tuple, list)) and all(
-        isinstance(size, Integral) and not isinstance(size, bool) for size in input_shape
-    )
-    if not whole:
+    if not isinstance(input_shape, (tuple, list)) or not all(map(is_whole, input_shape)):
         raise TypeError(f"summarize: input_shape must be three whole numbers (C, H, W), got {input_shape!r}")
     shape = tuple(int(size) for size in input_shape)
     if len(shape) != 3 or min(shape) < 1:

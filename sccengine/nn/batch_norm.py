@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sccengine import functional as F
+from sccengine import numeric
 from sccengine.autograd import Parameter, as_tensor
 from sccengine.functional import checks
 from sccengine.nn import init
@@ -22,9 +23,9 @@ class BatchNorm2d(Module):
 
     def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, relu=False):
         super().__init__()
-        self.num_features = checks.positive("BatchNorm2d", "num_features", num_features)
-        self.eps = checks.above_zero("BatchNorm2d", "eps", eps)
-        self.momentum = None if momentum is None else checks.share("BatchNorm2d", "momentum", momentum)
+        self.num_features = numeric.whole("BatchNorm2d", "num_features", num_features)
+        self.eps = numeric.above_zero("BatchNorm2d", "eps", eps)
+        self.momentum = None if momentum is None else numeric.share("BatchNorm2d", "momentum", momentum)
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.relu = relu

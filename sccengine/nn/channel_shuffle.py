@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sccengine import functional as F
-from sccengine.functional import checks
+from sccengine import numeric
 from sccengine.nn.module import Module
 
 
@@ -12,7 +12,7 @@ class ChannelShuffle(Module):
 
     def __init__(self, groups):
         super().__init__()
-        self.groups = checks.positive("ChannelShuffle", "groups", groups)
+        self.groups = numeric.whole("ChannelShuffle", "groups", groups)
 
     def forward(self, x):
         return F.channel_shuffle(x, self.groups)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sccengine import functional as F
-from sccengine.functional import checks
+from sccengine import numeric
 from sccengine.nn.module import Module
 
 
@@ -12,7 +12,7 @@ class Dropout(Module):
 
     def __init__(self, p=0.5):
         super().__init__()
-        self.p = checks.fraction("Dropout", "p", p)
+        self.p = numeric.fraction("Dropout", "p", p)
 
     def forward(self, x):
         return F.dropout(x, self.p, self.training)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sccengine import functional as F
+from sccengine import numeric
 from sccengine.autograd import Parameter
-from sccengine.functional import checks
 from sccengine.nn import init
 from sccengine.nn.module import Module
 from sccengine.windows import ChannelWindows
@@ -17,8 +17,8 @@ class Linear(Module):
 
     def __init__(self, in_features, out_features, bias=True):
         super().__init__()
-        self.in_features = checks.positive("Linear", "in_features", in_features)
-        self.out_features = checks.positive("Linear", "out_features", out_features)
+        self.in_features = numeric.whole("Linear", "in_features", in_features)
+        self.out_features = numeric.whole("Linear", "out_features", out_features)
         self.weight = Parameter(np.zeros((out_features, in_features), np.float32))
         self.register_parameter("bias", Parameter(np.zeros(out_features, np.float32)) if bias else None)
         self.reset_parameters()

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from numbers import Real
 
 import numpy as np
 
-from sccengine import backend
-from sccengine.functional import checks
+from sccengine import backend, numeric
 from sccengine.optim.optimizer import Optimizer
 
 
@@ -29,10 +27,10 @@ class AdamW(Optimizer):
 
     def check(self, group):
         for name in ("lr", "eps", "weight_decay"):
-            checks.at_least_zero("AdamW", name, group[name])
+            numeric.at_least_zero("AdamW", name, group[name])
         betas = group["betas"]
         are_two = isinstance(betas, (tuple, list)) and len(betas) == 2
-        if not are_two or not all(isinstance(beta, Real) and 0 <= beta < 1 for beta in betas):
+        if not are_two or not all(numeric.is_real(beta) and 0 <= beta < 1 for beta in betas):
             raise ValueError(f"AdamW: betas must be two numbers of at least 0 and below 1, got {betas}")
 
     def update(self, parameters, gradients, group_number):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sccengine import backend
+from sccengine import backend, numeric
 from sccengine.autograd import Tensor
-from sccengine.functional import checks
 from sccengine.optim.optimizer import gradient_of
 
 
@@ -19,7 +18,7 @@ def clip_grad_norm(parameters, max_norm):
     As in PyTorch, a norm of NaN makes all gradients NaN, an infinite one 0, infinities NaN.
     Raises RuntimeError where gradients are on several devices.
     """
-    max_norm = checks.above_zero("clip_grad_norm", "max_norm", max_norm)
+    max_norm = numeric.above_zero("clip_grad_norm", "max_norm", max_norm)
     parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     for position, parameter in enumerate(parameters):
         if not isinstance(parameter, Tensor):

@@ -6,6 +6,7 @@ import numpy as np
 
 from sccengine import backend
 from sccengine.autograd import Parameter, Tensor
+from sccengine.numeric import is_real
 
 
 class Optimizer:
@@ -224,7 +225,7 @@ class Optimizer:
 
     def _loaded_entry(self, index, parameter, name, value):
         if name in self.state_numbers:
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if not is_real(value):
                 raise self._misfit(f"{name} of parameter {index} is a {type(value).__name__}, not a number")
             return value
         if not isinstance(value, (np.ndarray, list)) or np.asarray(value).dtype.kind not in "fiu":

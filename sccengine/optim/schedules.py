@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import math
 
-from sccengine.functional import checks
+from sccengine import numeric
 from sccengine.optim.optimizer import Optimizer
 
 
 def constant(multiplier=1.0):
     """The same multiplier at every step."""
-    multiplier = checks.at_least_zero("constant schedule", "multiplier", multiplier)
+    multiplier = numeric.at_least_zero("constant schedule", "multiplier", multiplier)
     return lambda step: multiplier
 
 
 def cosine(steps, final=0.0):
     """From 1 at step 0 down half a cosine to ``final`` at ``steps`` and after (Loshchilov & Hutter 2017)."""
-    steps = _check_steps("cosine", "steps", steps)
-    final = checks.at_least_zero("cosine schedule", "final", final)
+    steps = numeric.whole("cosine schedule", "steps", steps)
+    final = numeric.at_least_zero("cosine schedule", "final", final)
 
     def multiplier(step):
         done = min(step / steps, 1.0)
@@ -35,11 +35,11 @@ def step(every=None, factor=0.1, milestones=None):
     """Multiply by ``factor`` each ``every`` steps, or at each of the ``milestones`` (increasing step numbers)."""
     if (every is None) == (milestones is None):
         raise ValueError(f"step schedule takes either every or milestones, got every={every}, milestones={milestones}")
-    factor = checks.at_least_zero("step schedule", "factor", factor)
+    factor = numeric.at_least_zero("step schedule", "factor", factor)
     if every is not None:
-        every = _check_steps("step", "every", every)
+        every = numeric.whole("step schedule", "every", every)
         return lambda step: factor ** (step // every)
-    milestones = [_check_steps("step", "milestones", milestone) for milestone in milestones]
+    milestones = [numeric.whole("step schedule", "milestones", milestone) for milestone in milestones]
     if any(later <= earlier for earlier, later in zip(milestones, milestones[1:])):
         raise ValueError(f"step schedule: milestones must increase, got {milestones}")
     return lambda step: factor ** sum(step >= milestone for milestone in milestones)
@@ -51,8 +51,8 @@ def warmup(steps, then=None, start=0.0):
     Step s uses ``start + (1 - start) * (s + 1) / steps``, so that even the first step learns and step ``steps - 1`` is
     at the full rate.
     """
-    steps = _check_steps("warmup", "steps", steps)
-    start = checks.at_least_zero("warmup schedule", "start", start)
+    steps = numeric.whole("warmup schedule", "steps", steps)
+    start = numeric.at_least_zero("warmup schedule", "start", start)
     then = constant() if then is None else then
     if not callable(then):
         raise TypeError(f"warmup: then must be a schedule (a function of the step), got {type(then).__name__}")
@@ -111,16 +111,8 @@ class Scheduler:
                 f"Scheduler.load_state_dict: the state has {len(state['base_rates'])} base rates, "
                 f"the optimizer {len(self.optimizer.param_groups)} parameter groups"
             )
-        step = state["current_step"]
-        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-            raise ValueError(f"Scheduler.load_state_dict: current_step must be an int of at least 0, got {step!r}")
-        rates = [checks.at_least_zero("Scheduler.load_state_dict", "base_rates", rate) for rate in state["base_rates"]]
+        step = numeric.whole("Scheduler.load_state_dict", "current_step", state["current_step"], least=0)
+        rates = [numeric.at_least_zero("Scheduler.load_state_dict", "base_rates", rate) for rate in state["base_rates"]]
         self.current_step = step
         self.base_rates = rates
         self._apply()
-
-
-def _check_steps(schedule, name, value):
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{schedule} schedule: {name} must be whole numbers of steps of at least 1, got {value!r}")
-    return value

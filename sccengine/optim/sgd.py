@@ -11,8 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from sccengine import backend
-from sccengine.functional import checks
+from sccengine import backend, numeric
 from sccengine.optim.optimizer import Optimizer
 
 
@@ -29,7 +28,7 @@ class SGD(Optimizer):
 
     def check(self, group):
         for name in ("lr", "momentum", "weight_decay"):
-            checks.at_least_zero("SGD", name, group[name])
+            numeric.at_least_zero("SGD", name, group[name])
         if group["nesterov"] and group["momentum"] == 0:
             raise ValueError("SGD: nesterov=True needs a momentum above 0")
 

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 
 import sccengine
-from sccengine import backend, tuning
+from sccengine import backend, numeric, tuning
 from sccengine.training.checkpoint import CHECKPOINT_FORMAT, read_file
 from sccengine.training.digests import describe, difference, digest_all, same_bits
 from sccengine.training.errors import CheckpointError, RunDirectoryError
@@ -245,9 +245,7 @@ class Replay:
         return {}
 
     def _check(self, step):
-        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-            raise ValueError(f"step must be a whole number of at least 0, got {step!r}")
-        if step > self.last_step:
+        if numeric.whole("replay", "step", step, least=0) > self.last_step:
             raise ValueError(
                 f"{self.directory.path} is recorded up to step {self.last_step}, there is no step {step} in it"
             )

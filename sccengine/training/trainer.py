@@ -19,9 +19,8 @@ from itertools import islice
 
 import numpy as np
 
-from sccengine import backend, tuning
+from sccengine import backend, numeric, tuning
 from sccengine.data import Loader, batch_last
-from sccengine.functional import checks
 from sccengine.nn import Module
 from sccengine.optim import Optimizer
 from sccengine.optim.schedules import Scheduler, constant
@@ -99,10 +98,10 @@ class Trainer:
             raise ValueError("Trainer: patience needs a test_loader to tell whether the model still improves")
         for name, value in (("patience", patience), ("checkpoint_steps", checkpoint_steps)):
             if value is not None:
-                checks.positive("Trainer", name, value)
+                numeric.whole("Trainer", name, value)
         if checkpoint_seconds is not None:
-            checks.above_zero("Trainer", "checkpoint_seconds", checkpoint_seconds)
-        label_smoothing = checks.fraction("Trainer", "label_smoothing", label_smoothing)
+            numeric.above_zero("Trainer", "checkpoint_seconds", checkpoint_seconds)
+        label_smoothing = numeric.fraction("Trainer", "label_smoothing", label_smoothing)
         if capture not in (True, False, "auto"):
             raise ValueError(f"Trainer: capture must be True, False or 'auto', got {capture!r}")
         self.model = model
@@ -145,8 +144,7 @@ class Trainer:
         Raises RunDirectoryError (in use, holds a run, contradicts this one), CheckpointError, NonFiniteLossError, and
         TrainingInterrupted (a KeyboardInterrupt) after Ctrl-C or SIGTERM, when the state has been saved.
         """
-        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-            raise ValueError(f"fit: epochs must be a whole number of at least 1, got {epochs!r}")
+        epochs = numeric.whole("fit", "epochs", epochs)
         with ExitStack() as stack:
             if self.directory is not None:
                 stack.enter_context(self.directory.locked())
