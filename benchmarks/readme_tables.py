@@ -7,6 +7,7 @@ Nothing in the tables is typed by hand; --check only tells, by the exit status, 
 
 import json
 import math
+import statistics
 import sys
 from pathlib import Path
 
@@ -31,8 +32,9 @@ def tables():
     evaluation = {"fused": "sccengine", "and captured": "sccengine captured"}
     return "\n".join(
         [
-            _origin(contraction[0]),
+            _origin(contraction),
             _contraction_table(contraction),
+            _against_matrix_products(contraction),
             _network_table(steps, "training step, batch 64", training),
             _network_table(inference, "evaluation, batch 64", evaluation),
             _elsewhere(*(_rows(f"cpu-{name}-intel.json") for name in ("scc", "train-step", "inference"))),
@@ -122,13 +124,20 @@ def _rows(name):
     return json.loads((RESULTS / name).read_text(encoding="utf-8"))
 
 
-def _origin(row):
-    machine, versions = row["machine"], row["versions"]
+def _place(rows):
+    """The machine, what its cores reach together in a matrix product, and the day."""
+    machine, rate = rows[0]["machine"], max(row["ceilings"]["gemm"] for row in rows)
+    cores = f"{machine['cores']} cores, together {rate / 1e9:.0f} GFLOP/s in a matrix product"
+    return f"{machine['processor']}, {cores}, {rows[0]['date'][:10]}"
+
+
+def _origin(rows):
+    versions = rows[0]["versions"]
     return (
-        f"Measured on {machine['processor']}, {machine['cores']} cores, {row['date'][:10]}, float32, with numba "
-        f"{versions['numba']}, numpy {versions['numpy']} and PyTorch {versions['torch']}: medians in ms of interleaved "
-        "runs with a warm cache. PyTorch is the fastest of its expressions of the same layer (banded dense convolution "
-        "and matrix products in both memory formats, channel-stack, cyclic grouped convolution).\n"
+        f"Measured on {_place(rows)}, float32, with numba {versions['numba']}, numpy {versions['numpy']} and PyTorch "
+        f"{versions['torch']}: medians in ms of interleaved runs with a warm cache. PyTorch is the fastest of its "
+        "expressions of the same layer (banded dense convolution and matrix products in both memory formats, "
+        "channel-stack, cyclic grouped convolution).\n"
     )
 
 
@@ -172,6 +181,22 @@ def _contraction_table(rows):
     return "\n".join(lines) + "\n"
 
 
+def _against_matrix_products(rows):
+    """In words: how near F.scc and the kernels alone come to the machine's matrix product."""
+
+    def range_of(name):
+        accepted = [row for row in rows if row["candidates"][name]["status"] == "ok"]
+        floors = [row["work"]["operations"] / row["ceilings"]["gemm"] for row in accepted]
+        ratios = [_median(row, "engine", (name,)) / 1e3 / floor for row, floor in zip(accepted, floors)]
+        return f"{min(ratios):.2f} to {max(ratios):.2f} times ({statistics.median(ratios):.2f} in the middle)"
+
+    return (
+        f"At the rate of that matrix product the same arithmetic would take less: F.scc takes {range_of('F.scc')} as "
+        f"long, its kernels alone {range_of('kernels tiles')}. Farthest off are narrow windows, where moving the "
+        "images takes as long as the arithmetic.\n"
+    )
+
+
 def _elsewhere(contraction, steps, inference):
     """In words: the ratios of these tables on another machine."""
     found = []
@@ -185,8 +210,7 @@ def _elsewhere(contraction, steps, inference):
             for row in rows
         )
         found.append(f"{what}, captured: {ratios}")
-    machine, date = contraction[0]["machine"], contraction[0]["date"][:10]
-    return f"The same ratios on {machine['processor']}, {machine['cores']} cores, {date}: {'; '.join(found)}.\n"
+    return f"The same ratios on {_place(contraction)}: {'; '.join(found)}.\n"
 
 
 def _on_a_gpu(survey, later):
