@@ -139,20 +139,23 @@ def _gradients(
 @jit
 def _add_up(tile, segments, products, products_at, starts, channels, width, panel, first, rows, dweight):
     """dweight of a tile's filters: the products of all segments that lie in their windows."""
-    all_products = products_at[-1]
+    begin, end, all_products = products_at[tile], products_at[tile + 1], products_at[-1]
+    for segment in range(1, segments):
+        other = segment * all_products
+        for i in range(begin, end):
+            products[np.uint64(i)] += products[np.uint64(other + i)]
     for r in range(DOT_ROWS):
         filter_ = np.int64(rows[tile * DOT_ROWS + r])
         if filter_ < 0:
             continue
-        begin = window_begin(filter_, tile, starts, channels, panel, first)
-        at = products_at[tile] + r
-        for tap in range(width):
-            i = begin + tap
-            i -= channels if i >= channels else 0
-            total = products[np.uint64(at + i * DOT_ROWS)]
-            for segment in range(1, segments):
-                total += products[np.uint64(segment * all_products + at + i * DOT_ROWS)]
-            dweight[np.uint64(filter_ * width + tap)] = total
+        window = window_begin(filter_, tile, starts, channels, panel, first)
+        source = begin + window * DOT_ROWS + r
+        target = filter_ * width
+        before_wrap = min(width, channels - window)
+        for tap in range(before_wrap):
+            dweight[np.uint64(target + tap)] = products[np.uint64(source + tap * DOT_ROWS)]
+        for tap in range(before_wrap, width):
+            dweight[np.uint64(target + tap)] = products[np.uint64(source + (tap - channels) * DOT_ROWS)]
 
 
 @jit
