@@ -21,7 +21,7 @@ from numba import prange
 from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
 from sccengine.kernels.cpu.conv2d_panels import cut_rows, pack_taps, pack_tile
 from sccengine.kernels.cpu.scc_microkernels import DOT_CHANNELS, DOT_ROWS, ROWS, VECTORS, dot_tiles
-from sccengine.kernels.cpu.scc_panels import even_part, pack_row, row_begins, scratch, share_of, zeros
+from sccengine.kernels.cpu.scc_panels import add_segments, even_part, pack_row, row_begins, scratch, share_of, zeros
 from sccengine.kernels.cpu.scc_tiles import PARALLEL_MACS, contract_panel
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
@@ -187,18 +187,19 @@ def _weight_part(index, blocks, segments, chunk, dy, columns, row_columns, sourc
 
 
 @jit
-def _add_segments(f, blocks, segments, depth, sums, dweight):
-    """dweight[f]: the sums of all segments in their order."""
+def _add_segments(group, blocks, segments, filters, depth, sums, dweight):
+    """dweight of DOT_ROWS filters: the sums of all segments."""
     size = len(sums) // (segments * blocks)
-    for row in range(depth):
-        block = row // _PANEL_ROWS
-        rows = min(_PANEL_ROWS, depth - block * _PANEL_ROWS)
+    for block in range(blocks):
+        first_row = block * _PANEL_ROWS
+        rows = min(_PANEL_ROWS, depth - first_row)
         padded = (rows + DOT_CHANNELS - 1) // DOT_CHANNELS * DOT_CHANNELS
-        at = block * size + f // DOT_ROWS * DOT_ROWS * padded + (row - block * _PANEL_ROWS) * DOT_ROWS + f % DOT_ROWS
-        total = sums[np.uint64(at)]
-        for segment in range(1, segments):
-            total += sums[np.uint64(segment * blocks * size + at)]
-        dweight[np.uint64(f * depth + row)] = total
+        begin = block * size + group * DOT_ROWS * padded
+        add_segments(sums, begin, begin + DOT_ROWS * padded, blocks * size, segments)
+        for r in range(min(DOT_ROWS, filters - group * DOT_ROWS)):
+            target = (group * DOT_ROWS + r) * depth + first_row
+            for row in range(rows):
+                dweight[np.uint64(target + row)] = sums[np.uint64(begin + row * DOT_ROWS + r)]
 
 
 @parallel_jit
@@ -226,8 +227,8 @@ def _correlate(
     for index in prange(segments * blocks):
         part = np.int64(index)
         _weight_part(part, blocks, segments, chunk, dy, columns, row_columns, source, sizes, taps, steps, filters, sums)
-    for index in prange(filters):
-        _add_segments(np.int64(index), blocks, segments, depth, sums, dweight)
+    for index in prange((filters + DOT_ROWS - 1) // DOT_ROWS):
+        _add_segments(np.int64(index), blocks, segments, filters, depth, sums, dweight)
 
 
 def _taps(kernel):

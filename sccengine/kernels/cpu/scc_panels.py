@@ -143,6 +143,15 @@ def even_part(columns, most, unit):
 
 
 @jit
+def add_segments(sums, begin, end, every, segments):
+    """Add to sums[begin:end] what lies ``every`` numbers further on, and so on, for each segment after the first."""
+    for segment in range(1, segments):
+        other = segment * every
+        for i in range(begin, end):
+            sums[np.uint64(i)] += sums[np.uint64(other + i)]
+
+
+@jit
 def scratch(count, dtype):
     """An uninitialised array that begins with a cache line, so that no vector of it lies on two."""
     memory = np.empty(count + VECTOR_BYTES // 4, dtype)

@@ -20,6 +20,7 @@ from numba import prange
 from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
 from sccengine.kernels.cpu.scc_microkernels import DOT_CHANNELS, DOT_ROWS, dot_tiles
 from sccengine.kernels.cpu.scc_panels import (
+    add_segments,
     pack_weights,
     packed_offsets,
     row_begins,
@@ -139,11 +140,8 @@ def _gradients(
 @jit
 def _add_up(tile, segments, products, products_at, starts, channels, width, panel, first, rows, dweight):
     """dweight of a tile's filters: the products of all segments that lie in their windows."""
-    begin, end, all_products = products_at[tile], products_at[tile + 1], products_at[-1]
-    for segment in range(1, segments):
-        other = segment * all_products
-        for i in range(begin, end):
-            products[np.uint64(i)] += products[np.uint64(other + i)]
+    begin = products_at[tile]
+    add_segments(products, begin, products_at[tile + 1], products_at[-1], segments)
     for r in range(DOT_ROWS):
         filter_ = np.int64(rows[tile * DOT_ROWS + r])
         if filter_ < 0:
