@@ -3,7 +3,8 @@
 import numpy as np
 
 from sccengine.kernels.cpu.compile import jit
-from sccengine.kernels.cpu.scc_microkernels import copy_vectors
+from sccengine.kernels.cpu.scc_interleave import copy_taps_flat, copy_taps_tall, interleave_flat, interleave_tall
+from sccengine.kernels.cpu.scc_microkernels import ROWS, copy_vectors
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 
 
@@ -37,8 +38,12 @@ def window_begin(filter_, tile, starts, channels, panel, first):
 def _pack_filters(tile, weight, scale, starts, channels, width, panel, first, length, rows, packed, at):
     """The rows are filters: the taps of each lie one panel row apart from where its window begins."""
     size = tile_size(rows, first)
-    for j in range(np.int64(length[tile]) * size):
-        packed[np.uint64(at + j)] = 0
+    done = np.int64(0)  # taps of all rows
+    if length[tile] == width and _share_window(rows, tile * size, (tile + 1) * size, starts, panel[first[tile]]):
+        done = _pack_whole(tile, size, weight, scale, width, rows, packed, at)
+    else:
+        for j in range(np.int64(length[tile]) * size):
+            packed[np.uint64(at + j)] = 0
     for r in range(size):
         row = np.int64(rows[tile * size + r])
         if row < 0:
@@ -48,10 +53,30 @@ def _pack_filters(tile, weight, scale, starts, channels, width, panel, first, le
         target = at + r + begin * size
         before_wrap = min(width, channels - begin)
         factor = scale[row] if len(scale) else weight.dtype.type(1)
-        for tap in range(before_wrap):
+        for tap in range(done, before_wrap):
             packed[np.uint64(target + tap * size)] = weight[np.uint64(source + tap)] * factor
-        for tap in range(before_wrap, width):
+        for tap in range(max(done, before_wrap), width):
             packed[np.uint64(target + (tap - channels) * size)] = weight[np.uint64(source + tap)] * factor
+
+
+@jit
+def _share_window(rows, begin, end, starts, start):
+    """Whether rows[begin:end] are filters, all of them, whose windows begin at ``start``."""
+    for i in range(begin, end):
+        if rows[i] < 0 or starts[rows[i]] != start:
+            return False
+    return True
+
+
+@jit
+def _pack_whole(tile, size, weight, scale, width, rows, packed, at):
+    """Pack as many taps of such a tile as come in blocks of its size; give their number."""
+    blocks = width // size
+    if size == ROWS:
+        interleave_tall(weight, rows, tile * size, width, scale, packed, at, blocks)
+    else:
+        interleave_flat(weight, rows, tile * size, width, scale, packed, at, blocks)
+    return blocks * size
 
 
 @jit
@@ -68,8 +93,10 @@ def _pack_channels(tile, weight, starts, channels, width, panel, first, length, 
         source = filter_ * width
         target = at + i * size
         if full and tap + size <= width:
-            for r in range(size):
-                packed[np.uint64(target + r)] = weight[np.uint64(source + tap + r)]
+            if size == ROWS:
+                copy_taps_tall(weight, source + tap, packed, target)
+            else:
+                copy_taps_flat(weight, source + tap, packed, target)
         else:
             for r in range(size):
                 value = weight.dtype.type(0)
