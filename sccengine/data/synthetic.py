@@ -50,9 +50,9 @@ def load_synthetic(train=5_000, test=1_000, seed=0):
     Raises TypeError or ValueError for numbers of images or seeds that are none.
     """
     seed = check_seed(seed, "load_synthetic")
-    counts = [numeric.whole("load_synthetic", part, count) for part, count in (("train", train), ("test", test))]
-    train, test = (_part(name, at, count, seed) for at, (name, count) in enumerate(zip(("train", "test"), counts)))
-    return train, test
+    train = numeric.whole("load_synthetic", "train", train)
+    test = numeric.whole("load_synthetic", "test", test)
+    return _part("train", 0, train, seed), _part("test", 1, test, seed)
 
 
 def _part(name, position, count, seed):
