@@ -430,15 +430,21 @@ def set_random_state(state):
 
 def num_threads():
     """How many threads the CPU kernels use."""
-    from numba import get_num_threads
-
-    return get_num_threads()
+    return _thread_pool().get_num_threads()
 
 
 def set_num_threads(count):
     """Let the CPU kernels use ``count`` threads; results do not depend on it. ValueError beyond the machine's."""
-    from numba import config, set_num_threads
+    pool = _thread_pool()
+    most = pool.config.NUMBA_NUM_THREADS
+    if not 1 <= count <= most:
+        raise ValueError(f"threads must be from 1 to {most} (NUMBA_NUM_THREADS), got {count}")
+    pool.set_num_threads(count)
 
-    if not 1 <= count <= config.NUMBA_NUM_THREADS:
-        raise ValueError(f"threads must be from 1 to {config.NUMBA_NUM_THREADS} (NUMBA_NUM_THREADS), got {count}")
-    set_num_threads(count)
+
+def _thread_pool():
+    """Numba, which starts its threads when it is first asked about them: the CPU kernels say before then how."""
+    importlib.import_module("sccengine.kernels.cpu.compile")
+    import numba
+
+    return numba

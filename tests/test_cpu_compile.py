@@ -16,12 +16,17 @@ ARITHMETIC = r"v?f?n?m?(?:add|sub|mul|max|min|cmp|xor)\w*"
 
 def python(script, **environment):
     """Run a script in a fresh process; its standard output."""
+    return run(script, **environment).stdout
+
+
+def run(script, **environment):
+    """The same; the finished process."""
     kept = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "SCCENGINE_CACHE_DIR")}
     done = subprocess.run(
         [sys.executable, "-c", script], env={**kept, **environment}, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done
 
 
 ADD = """
@@ -115,6 +120,22 @@ assert not wrong
 @pytest.mark.parametrize("layer", ["default", "workqueue"])
 def test_python_threads_may_launch_at_once(layer):
     python(THREADS, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP is looked for on Linux only")
+@pytest.mark.parametrize("first", ["num_threads()", "set_num_threads(1)", "kernels_for(np.zeros(1)).add"])
+@pytest.mark.parametrize("given, spin", [({}, compile.SPIN), ({"GOMP_SPINCOUNT": "77"}, "77")])
+def test_whatever_starts_the_threads_they_spin_for_a_short_time_unless_told_otherwise(first, given, spin):
+    script = f"""
+import numpy as np
+from sccengine import backend
+backend.{first}
+backend.num_threads()
+"""
+    settings = run(script, OMP_DISPLAY_ENV="verbose", **given).stderr
+    if "GOMP_SPINCOUNT" not in settings:
+        pytest.skip("there is no GNU OpenMP here")
+    assert f"GOMP_SPINCOUNT = '{spin}'" in settings
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
