@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from tests.compile.test_kernels import ROOT, missing
+from tests.compile.needs import need_compiler
+from tests.compile.test_kernels import ROOT
 
 ARRAY, NUMBER, COUNT = (True, np.dtype(np.float32)), (False, np.dtype(np.float32)), (False, np.dtype(np.int32))
 SIGNATURE = (ARRAY, ARRAY, NUMBER, COUNT)
@@ -16,11 +17,7 @@ SIGNATURE = (ARRAY, ARRAY, NUMBER, COUNT)
 
 @pytest.fixture(autouse=True)
 def _toolchain():
-    problem = missing()
-    if problem and os.environ.get("SCCENGINE_REQUIRE_COMPILE") == "1":
-        pytest.fail(problem)
-    if problem:
-        pytest.skip(problem)
+    need_compiler()
 
 
 @pytest.fixture

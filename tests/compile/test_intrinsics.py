@@ -1,7 +1,6 @@
 """The intrinsics become the instructions that they are written for, without stack; see test_kernels.py."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,17 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.compile.test_kernels import CAPABILITIES, ROOT, missing
+from tests.compile.needs import need_compiler
+from tests.compile.test_kernels import CAPABILITIES, ROOT
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_probes_hold_their_instructions(capability):
-    problem = missing()
-    if problem and os.environ.get("SCCENGINE_REQUIRE_COMPILE") == "1":
-        pytest.fail(problem)
-    if problem:
-        pytest.skip(problem)
+    need_compiler()
     # A process for each capability, as test_kernels.py has one for each part of the kernels.
     command = [sys.executable, "-m", "tests.compile.test_intrinsics", capability]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

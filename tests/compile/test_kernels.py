@@ -4,9 +4,7 @@ Needs no GPU, but numba-cuda with its compiler and NVIDIA's ptxas: ``pip install
 the tests are skipped; with SCCENGINE_REQUIRE_COMPILE=1 they fail instead.
 """
 
-import importlib.util
 import json
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,32 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.compile.needs import need_compiler
+
 CAPABILITIES = ("7.5", "8.0", "9.0")
 # Compilers at work at the same time.
 PROCESSES = 2
 ROOT = Path(__file__).parents[2]
 
 
-def missing():
-    """What stands in the way of compiling here, as one sentence; None if nothing does."""
-    if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
-        return "Numba simulates CUDA in this process: run tests/compile without NUMBA_ENABLE_CUDASIM"
-    if importlib.util.find_spec("numba_cuda") is None:
-        return 'numba-cuda is not installed: pip install "sccengine[test-cuda]"'
-    from tests.compile.compiler import find_tool
-
-    absent = [name for name in ("ptxas", "cuobjdump", "nvdisasm") if find_tool(name) is None]
-    return f'{" and ".join(absent)} not installed: pip install "sccengine[test-cuda]"' if absent else None
-
-
 @pytest.fixture(scope="module")
 def compiled():
     """The compiler's rows."""
-    problem = missing()
-    if problem and os.environ.get("SCCENGINE_REQUIRE_COMPILE") == "1":
-        pytest.fail(problem)
-    if problem:
-        pytest.skip(problem)
+    need_compiler()
     with ThreadPoolExecutor(PROCESSES) as pool:
         return [row for rows in pool.map(_compile, range(PROCESSES)) for row in rows]
 
@@ -76,9 +60,7 @@ def test_kernels_compile_and_stay_in_registers(compiled, capability, record_prop
 
 @pytest.mark.slow
 def test_every_kernel_is_declared():
-    problem = missing()
-    if problem:
-        pytest.skip(problem)
+    need_compiler()
     from numba.cuda.dispatcher import CUDADispatcher
 
     from tests.signatures import kernel_modules

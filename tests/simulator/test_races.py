@@ -2,39 +2,25 @@
 
 import numpy as np
 import pytest
-from numba import cuda
 
 from sccengine.kernels.cuda import launch
-from sccengine.kernels.cuda.intrinsics import (
-    ALIGNMENT,
-    atomic_add,
-    commit_copies,
-    copy_async16,
-    load4,
-    shuffle_xor,
-    store,
-    store4,
-    wait_copies_0,
-    warp_sum,
+from tests.racing_kernels import (
+    BEFORE_IT_IS_READ,
+    BEFORE_IT_IS_WRITTEN,
+    SIZE,
+    WARP,
+    backwards,
+    copied,
+    counted,
+    divergent,
+    in_place,
+    read_by_all,
+    read_only,
+    rotated,
+    the_same_memory_twice,
+    through_a_warp,
+    written_by_lower_threads,
 )
-from tests.intrinsics_probe import SIZE, WARP, float32, int32
-
-BEFORE_IT_IS_READ, BEFORE_IT_IS_WRITTEN = 1, 2
-
-
-@cuda.jit
-def rotated(x, rounds, barriers):
-    shared = cuda.shared.array(WARP, float32)
-    thread = int32(cuda.threadIdx.x)
-    value = x[thread]
-    for _ in range(rounds):
-        shared[thread] = value
-        if barriers & BEFORE_IT_IS_READ:
-            cuda.syncthreads()
-        value = shared[thread - 1 if thread else 7]
-        if barriers & BEFORE_IT_IS_WRITTEN:
-            cuda.syncthreads()
-    x[thread] = value
 
 
 def test_barriers_order_accesses():
@@ -50,23 +36,9 @@ def test_a_forgotten_barrier_is_found(barriers, rounds):
         launch.blocks(rotated, 1, 8, np.zeros(8, np.float32), rounds, barriers)
 
 
-@cuda.jit
-def written_by_lower_threads(x, y):
-    shared = cuda.shared.array(WARP, float32)
-    thread = int32(cuda.threadIdx.x)
-    shared[thread] = x[thread]
-    y[thread] = shared[thread - 1 if thread else 0]
-
-
 def test_a_race_is_found_whose_result_is_right_in_the_simulator():
     with pytest.raises(RuntimeError, match="is written by thread 0 of block 0 and read by thread 1 of block 0"):
         launch.blocks(written_by_lower_threads, 1, 8, np.zeros(8, np.float32), np.zeros(8, np.float32))
-
-
-@cuda.jit
-def in_place(x, step):
-    i = cuda.grid(1)
-    x[i] = 2 * x[i - step if i >= step else i]
 
 
 @pytest.mark.parametrize("step, reader", [(1, "thread 1 of block 0"), (4, "thread 4 of block 1")])
@@ -76,25 +48,10 @@ def test_a_race_for_global_memory_is_found(step, reader):
         launch.blocks(in_place, 2, 4, np.ones(8, np.float32), step)
 
 
-@cuda.jit
-def read_by_all(x, y):
-    i = cuda.grid(1)
-    y[i] = x[0]
-    cuda.syncthreads()
-    if i == 7:
-        x[0] = 2
-
-
 def test_a_barrier_orders_no_other_block():
     launch.blocks(read_by_all, 1, 8, np.ones(1, np.float32), np.zeros(8, np.float32))
     with pytest.raises(RuntimeError, match="is read by several threads and written by thread 7 of block 1"):
         launch.blocks(read_by_all, 2, 4, np.ones(1, np.float32), np.zeros(8, np.float32))
-
-
-@cuda.jit
-def the_same_memory_twice(x, y, first):
-    i = cuda.grid(1)
-    y[i + first] = x[i]
 
 
 def test_arrays_that_share_memory_are_known_to():
@@ -104,44 +61,15 @@ def test_arrays_that_share_memory_are_known_to():
         launch.blocks(the_same_memory_twice, 1, 8, x, x, 1)
 
 
-@cuda.jit
-def read_only(x):
-    shared = cuda.shared.array(WARP, float32)
-    if cuda.blockIdx.x == 0:
-        shared[cuda.threadIdx.x] = 1
-    x[cuda.grid(1)] = shared[cuda.threadIdx.x]
-
-
 def test_shared_memory_of_another_block_is_not_there():
     launch.blocks(read_only, 1, 4, np.zeros(4, np.float32))
     with pytest.raises(RuntimeError, match="thread 4 reads an element of shared memory that its block has not written"):
         launch.blocks(read_only, 2, 4, np.zeros(8, np.float32))
 
 
-@cuda.jit
-def through_a_warp(x):
-    shared = cuda.shared.array(WARP, float32)
-    thread = int32(cuda.threadIdx.x)
-    shared[thread] = warp_sum(x[thread])
-    shuffle_xor(float32(0), 1)
-    x[thread] = shared[thread ^ 1]
-
-
 def test_a_warp_wide_operation_orders_no_memory():
     with pytest.raises(RuntimeError, match="shared memory is written .* and read"):
         launch.blocks(through_a_warp, 1, WARP, np.zeros(WARP, np.float32))
-
-
-@cuda.jit
-def copied(x, y, shift):
-    ring = cuda.shared.array(SIZE, float32, ALIGNMENT)
-    thread = int32(cuda.threadIdx.x)
-    copy_async16(ring, 4 * thread, x, 4 * thread, int32(16))
-    commit_copies()
-    cuda.syncthreads()
-    wait_copies_0()
-    a, b, c, d = load4(ring, 4 * (thread ^ shift))
-    store4(y, 4 * thread, a, b, c, d)
 
 
 def test_a_copy_is_there_for_other_threads_after_wait_and_barrier():
@@ -152,14 +80,6 @@ def test_a_copy_is_there_for_other_threads_after_wait_and_barrier():
         launch.blocks(copied, 1, WARP, x, y, 1)
 
 
-@cuda.jit
-def counted(x, together):
-    if together:
-        atomic_add(x, 0, float32(1))
-    else:
-        store(x, 0, float32(1))
-
-
 def test_atomic_additions_may_meet():
     x = np.zeros(1, np.float32)
     launch.blocks(counted, 3, 4, x, True)
@@ -168,26 +88,9 @@ def test_atomic_additions_may_meet():
         launch.blocks(counted, 1, 4, x, False)
 
 
-@cuda.jit
-def backwards(x):
-    x[int32(cuda.threadIdx.x) - 1] = 0
-
-
 def test_a_negative_index_does_not_count_from_the_end():
     with pytest.raises(RuntimeError, match="negative index -1"):
         launch.blocks(backwards, 1, 4, np.zeros(4, np.float32))
-
-
-@cuda.jit
-def divergent(x, where):
-    thread = int32(cuda.threadIdx.x)
-    if thread == where:
-        if x[0]:
-            return
-        cuda.syncthreads()
-    else:
-        cuda.syncthreads()
-    x[thread + 1] = thread
 
 
 @pytest.mark.parametrize("thread", [0, 3, 7])
