@@ -12,6 +12,7 @@ checksum.
 from __future__ import annotations
 
 import heapq
+import importlib
 import itertools
 
 import numpy as np
@@ -153,6 +154,16 @@ class Tensor:
     def numpy(self):
         """The values as a NumPy array of shape (N, C, ...): a view on the host, a copy from a GPU."""
         return backend.to_host(self.data, "numpy()")
+
+    def __add__(self, other):
+        """F.add of two tensors of one shape: of two losses, say."""
+        if not isinstance(other, Tensor):
+            raise TypeError(f"+ adds up two Tensors of one shape, got a Tensor and {type(other).__name__}")
+        return _operators().add(self, other)
+
+    def __radd__(self, other):
+        # What sum([loss, loss]) begins with.
+        return self if type(other) is int and other == 0 else self.__add__(other)
 
     def __array_ufunc__(self, ufunc, method, *operands, **settings):
         raise TypeError(
@@ -303,7 +314,7 @@ class Function:
         if self.released:
             raise RuntimeError(
                 f"backward went through this {self._name} before and freed what it kept: "
-                "run forward again for a second backward"
+                "run forward again for a second backward, or add up losses first: (loss1 + loss2).backward()"
             )
         for position, tensor, version, fingerprint in self._watched:
             before = tensor._seen if fingerprint is None else fingerprint
@@ -342,6 +353,11 @@ def recorded(tensor):
     if tensor.creator is None:
         return ()
     return tuple(sorted(_nodes(tensor.creator), key=lambda node: node.order))
+
+
+def _operators():
+    """sccengine.functional, which stands above this file: looked up when an expression asks for it."""
+    return importlib.import_module("sccengine.functional")
 
 
 def as_tensor(value):

@@ -1,4 +1,4 @@
-"""Addition of two tensors of one shape, as in a residual connection. There is no broadcasting."""
+"""Addition of two tensors of one shape, as in a residual connection, or of two losses. There is no broadcasting."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sccengine.functional import checks
 
 class AddFunction(Function):
     def forward(self, a, b):
-        checks.batched("add", a)
+        checks.floating("add", a)
         checks.same_dtype("add", a, b=b)
         checks.shape("add", "b", b, a.shape)
         a, b = rows(a), rows(b)
@@ -22,5 +22,5 @@ class AddFunction(Function):
 
 
 def add(a, b):
-    """a + b, both of the same shape (N, C, ...), dtype and device; ValueError where the shapes differ."""
+    """a + b, both of the same shape, which may be (), dtype and device; ValueError where the shapes differ."""
     return AddFunction()(a, as_tensor(b))

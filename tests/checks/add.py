@@ -7,6 +7,8 @@ from tests.checks import compare, generator
 CASES = [
     {"shape": (3, 4, 5, 2), "small": True},
     {"shape": (1, 1), "small": True},
+    {"shape": (), "small": True},
+    {"shape": (7,), "small": True},
     {"shape": (5, 16, 9, 7)},
 ]
 
