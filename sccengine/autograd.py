@@ -278,8 +278,8 @@ class Function:
             capture.reads(self.inputs)
             arrays = map(backend.guarded, arrays)
         result = self.forward(*arrays)
-        if isinstance(result, np.generic):  # what NumPy's sums are, of all numbers
-            result = np.asarray(result)
+        if type(result) is not np.ndarray:
+            result = _given(self, "forward", result)
         if True in needs:
             self.order = next(_order)
             self._watch_saved()
@@ -476,13 +476,17 @@ def _nodes(first):
 def _gradients(node, dy):
     """The node's gradients, checked, and none of them sharing memory with dy or another where a leaf will own it."""
     gradients = node.backward(dy)
+    if type(gradients) is not tuple or len(gradients) != len(node.inputs):
+        gradients = _one_an_input(node, gradients)
     taken = {id(backend.owner(dy))}
     checked = []
-    for tensor, needed, gradient in zip(node.inputs, node.needs_gradient, gradients, strict=True):
+    for tensor, needed, gradient in zip(node.inputs, node.needs_gradient, gradients):
         if not needed:
             checked.append(None)
             continue
         array = tensor.array
+        if type(gradient) is not np.ndarray and gradient is not None:
+            gradient = _given(node, "backward", gradient)
         if gradient is None or gradient.shape != array.shape or gradient.dtype != array.dtype:
             found = "None" if gradient is None else f"{gradient.shape} {gradient.dtype}"
             raise RuntimeError(
@@ -495,6 +499,27 @@ def _gradients(node, dy):
             taken.add(owner)
         checked.append(gradient)
     return checked
+
+
+def _one_an_input(node, gradients):
+    """The gradients that a node gave as a list; TypeError or ValueError for what is no such sequence."""
+    count = len(node.inputs)
+    wanted = f"{type(node).__name__}.backward must return a tuple of {count}, one gradient or None an input"
+    if not isinstance(gradients, (tuple, list)):
+        raise TypeError(f"{wanted}, got {type(gradients).__name__}")
+    if len(gradients) != count:
+        raise ValueError(f"{wanted}, got {len(gradients)}")
+    return gradients
+
+
+def _given(node, method, value):
+    """The array that a node gave, of whatever kind; NumPy's numbers, which its sums are, made one. Or TypeError."""
+    if isinstance(value, np.ndarray) or backend.is_device_array(value):
+        return value
+    if isinstance(value, np.generic):
+        return np.asarray(value)
+    what = "an array" if method == "forward" else "arrays"
+    raise TypeError(f"{type(node).__name__}.{method} must return {what}, got {type(value).__name__}")
 
 
 def _accumulate(leaf, gradient):

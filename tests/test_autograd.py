@@ -318,6 +318,46 @@ def test_a_wrong_gradient_of_an_operator_is_named():
         Wrong(1.0)(_leaf(3)).backward(Tensor(np.ones(3)))
 
 
+@pytest.mark.parametrize(
+    ("result", "error", "message"),
+    [
+        (lambda dy: dy, TypeError, "return a tuple of 2, one gradient or None an input, got ndarray"),
+        (lambda dy: None, TypeError, "return a tuple of 2, .* got NoneType"),
+        (lambda dy: (dy,), ValueError, "return a tuple of 2, .* got 1"),
+        (lambda dy: (dy, dy, dy), ValueError, "return a tuple of 2, .* got 3"),
+        (lambda dy: (dy, Tensor(dy)), TypeError, "return arrays, got Tensor"),
+        (lambda dy: (dy, 2.0), TypeError, "return arrays, got float"),
+    ],
+)
+def test_what_backward_of_a_function_must_return_is_said(result, error, message):
+    class Own(Function):
+        def forward(self, a, b):
+            return a + b
+
+        def backward(self, dy):
+            return result(dy)
+
+    y = Own()(_leaf(2, 3), _leaf(2, 3))  # two rows: an array of them could pass for two gradients
+    with pytest.raises(error, match=f"Own.backward must {message}"):
+        y.backward(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("result", [Tensor, lambda x: None, lambda x: (x,), lambda x: 2.0])
+def test_what_forward_of_a_function_must_return_is_said(result):
+    class Own(Function):
+        def forward(self, x):
+            return result(x)
+
+    with pytest.raises(TypeError, match=f"Own.forward must return an array, got {type(result(1.0)).__name__}"):
+        Own()(_leaf(3))
+
+
+def test_a_function_may_scale_a_loss():
+    x = Tensor(np.float32(2.0), requires_grad=True)
+    Scale(2.0)(Scale(3.0)(x)).backward()  # NumPy makes numbers of the gradients, which are of shape ()
+    assert isinstance(x.grad.array, np.ndarray) and x.grad.item() == 6.0
+
+
 def test_memory_is_batch_last_and_copied_once():
     images = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
     x = Tensor(images)
