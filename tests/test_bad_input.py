@@ -143,6 +143,11 @@ def test_the_trainer_names_what_it_cannot_use(name, value, error):
         _trainer(**{name: value})
 
 
+def test_the_trainer_wants_an_optimizer_of_its_model():
+    with pytest.raises(ValueError, match="Trainer: the optimizer has none of the model's parameters"):
+        _trainer(optimizer=optim.SGD(nn.Linear(4, 2).parameters(), lr=0.1))
+
+
 def test_evaluation_wants_a_loader():
     with pytest.raises(TypeError, match="evaluate: loader must be a Loader, got str"):
         _trainer().evaluate("x")

@@ -142,6 +142,23 @@ def test_optimizers_are_captured_alike():
     _assert_same_run(*runs)
 
 
+def test_an_optimizer_of_some_parameters_leaves_the_others_alone_and_its_steps_are_captured():
+    runs = {}
+    for how in ("captured", "eager", "frozen"):
+        run = runs[how] = trainer(capture=how != "eager")
+        run.model.first.requires_grad_(how != "frozen")
+        run.optimizer = optim.SGD(run.model.head.parameters(), lr=0.1, momentum=0.9)
+        run.scheduler = optim.Scheduler(run.optimizer, run.schedule)
+        before = run.model.state_dict()
+        assert fit_captured(run, 2) == (how != "eager")
+        changed = {name for name, array in run.model.state_dict().items() if (array != before[name]).any()}
+        assert changed == {"head.weight", "head.bias"}
+    _assert_same_run(runs["captured"], runs["eager"])
+    _assert_same_run(runs["captured"], runs["frozen"])
+    frozen, eager = runs["frozen"].model.first.weight, runs["eager"].model.first.weight
+    assert frozen.grad is None and eager.grad is not None
+
+
 def test_a_wrong_setting_is_refused():
     with pytest.raises(ValueError, match="capture must be True, False or 'auto', got 'yes'"):
         trainer(capture="yes")

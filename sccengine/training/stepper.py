@@ -29,6 +29,9 @@ class Stepper:
         self.device = device_of(model)
         self.tally = Tally(next(model.parameters()).array)
         self._optimizer = optimizer
+        # Nobody else forgets their gradients, which no step may add to.
+        updated = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        self._kept = [parameter for parameter in model.parameters() if id(parameter) not in updated]
         self._label_smoothing = label_smoothing
         self._automatic = capture == "auto"
         self._capture = self._pays() if self._automatic else capture
@@ -63,6 +66,8 @@ class Stepper:
     def _step(self, images, labels):
         labels = Tensor(labels, device=self.device)
         self._optimizer.zero_grad()
+        for parameter in self._kept:
+            parameter.grad = None
         logits, loss = self.forward(images, labels)
         if self._inspect is not None:
             backend.between_launches(lambda: self._inspect(loss, images, labels))

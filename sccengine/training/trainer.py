@@ -45,7 +45,8 @@ _STATE += ("epochs_done", "planned", "finished")
 class Trainer:
     """Trains `model` with `optimizer` on the batches of `train_loader`.
 
-    model, optimizer      an nn.Module on its device, and an optimizer of its parameters
+    model, optimizer      an nn.Module on its device, and an optimizer of its parameters; or of some, and the others stay
+                          as they are (model.trunk.requires_grad_(False) saves the time of their gradients)
     train_loader          a data.Loader
     test_loader           a data.Loader, or None: evaluated after every epoch; decides which weights are the best
     schedule              None, or a function step -> multiplier of the learning rate (optim.schedules)
@@ -94,6 +95,12 @@ class Trainer:
             absent = value is None and name in ("test_loader", "config")
             if not absent and not isinstance(value, kind):
                 raise TypeError(f"Trainer: {name} must be a {kind.__name__}, got {type(value).__name__}")
+        own = {id(parameter) for parameter in model.parameters()}
+        if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
+            raise ValueError(
+                "Trainer: the optimizer has none of the model's parameters, so nothing would be trained: make it of "
+                "this model's parameters()"
+            )
         if patience is not None and test_loader is None:
             raise ValueError("Trainer: patience needs a test_loader to tell whether the model still improves")
         for name, value in (("patience", patience), ("checkpoint_steps", checkpoint_steps)):
