@@ -314,6 +314,14 @@ def test_a_run_can_be_lengthened_under_a_schedule_that_does_not_depend_on_its_le
         trainer(tmp_path, schedule=schedules.step(every=3)).fit(3, resume=True)
 
 
+def test_epochs_are_counted_in_all():
+    run = trainer()
+    run.fit(2)
+    with pytest.raises(ValueError, match=r"planned for 2 epochs, which cannot become 1: .* done before \(2\) too"):
+        run.fit(1)
+    assert len(run.fit(3)) == 3
+
+
 def test_a_cosine_cannot_be_lengthened(tmp_path):
     trainer(tmp_path, schedule=schedules.cosine(8)).fit(2)
     with pytest.raises(RunDirectoryError, match="the schedule for 4 epochs gives .*does not depend on its length"):

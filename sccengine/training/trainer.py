@@ -148,8 +148,9 @@ class Trainer:
         watch: a function that is called with the history after every epoch but the last; where it returns True the run
         ends there, as a finished one.
 
-        Raises RunDirectoryError (in use, holds a run, contradicts this one), CheckpointError, NonFiniteLossError, and
-        TrainingInterrupted (a KeyboardInterrupt) after Ctrl-C or SIGTERM, when the state has been saved.
+        Raises RunDirectoryError (in use, holds a run, contradicts this one), CheckpointError, NonFiniteLossError,
+        ValueError for fewer epochs than before, and TrainingInterrupted (a KeyboardInterrupt) after Ctrl-C or SIGTERM,
+        when the state has been saved.
         """
         epochs = numeric.whole("fit", "epochs", epochs)
         with ExitStack() as stack:
@@ -270,8 +271,11 @@ class Trainer:
     def _extend(self, epochs, samples):
         """Plan `epochs` epochs after `_planned` were planned, if the schedule allows it."""
         if epochs < self._planned:
-            raise RunDirectoryError(
-                f"this run is planned for {counted(self._planned, 'epoch')}, which cannot become {epochs}"
+            # Epochs are counted from the first, which fit(1) after fit(2) forgets.
+            kind = ValueError if self.directory is None else RunDirectoryError
+            raise kind(
+                f"this run is planned for {counted(self._planned, 'epoch')}, which cannot become {epochs}: "
+                f"all its epochs count, those done before ({self.epochs_done}) too"
             )
         for step, multiplier in samples:
             if self.schedule(step) != multiplier:
