@@ -271,10 +271,10 @@ class Module:
     def to(self, device=None, dtype=None):
         """Move parameters and buffers to ``device`` and floating ones to ``dtype``, in place; returns the module.
 
-        Parameters keep their identity, so an optimizer built before still updates them.
+        Parameters keep their identity, so an optimizer built before still updates them. TypeError for a dtype other
+        than float32 and float64.
         """
-        if dtype is not None and np.dtype(dtype).kind != "f":
-            raise TypeError(f"{type(self).__name__}.to takes dtype float32 or float64, got {np.dtype(dtype)}")
+        dtype = None if dtype is None else _floating_dtype(type(self).__name__, dtype)
         device = None if device is None else backend.resolve_device(device)
         for parameter in self.parameters():
             parameter.array = _converted(parameter.array, device, dtype)
@@ -331,6 +331,17 @@ def _buffer(name, value):
     if value is None or isinstance(value, np.ndarray) or backend.is_device_array(value):
         return value
     raise TypeError(f"buffer {name!r} must be an array, a Tensor or None, got {type(value).__name__}")
+
+
+def _floating_dtype(name, dtype):
+    """float32 or float64 as a dtype; TypeError for all else."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None  # "bfloat16", say, which NumPy does not know
+    if found is None or found not in (np.float32, np.float64):
+        raise TypeError(f"{name}.to takes dtype float32 or float64, got {found or dtype}")
+    return found
 
 
 def _converted(array, device, dtype):
