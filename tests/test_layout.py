@@ -204,7 +204,7 @@ def test_the_oracles_import_numpy_only():
     assert foreign == {"numpy"}
 
 
-HEAVY = ("numba", "matplotlib", "click", "rich", "cupy", "torch", "PIL", "safetensors")
+HEAVY = ("numba", "matplotlib", "click", "rich", "cupy", "torch", "PIL", "safetensors", "onnx")
 
 
 @pytest.mark.parametrize("statement", ["import sccengine", "from sccengine import functional, nn, optim"])
@@ -212,6 +212,17 @@ def test_importing_loads_nothing_heavy(statement):
     code = f"import sys; {statement}; print([m for m in {HEAVY} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_interop_loads_its_files_on_first_use_and_nothing_optional():
+    code = (
+        "import sys; from sccengine import interop; listed = set(dir(interop))\n"
+        "print([getattr(interop, name).__name__ for name in interop.__all__ if name in listed])\n"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    names = [f"sccengine.interop.{name}" for name in ("convert", "dlpack", "onnx", "safetensors")]
+    assert result.stdout.splitlines() == [str(names), "[]"]
 
 
 def test_importing_is_quick():

@@ -45,8 +45,8 @@ _STATE += ("epochs_done", "planned", "finished")
 class Trainer:
     """Trains `model` with `optimizer` on the batches of `train_loader`.
 
-    model, optimizer      an nn.Module on its device, and an optimizer of its parameters; or of some, and the others stay
-                          as they are (model.trunk.requires_grad_(False) saves the time of their gradients)
+    model, optimizer      an nn.Module on its device, and an optimizer of its parameters; or of some: the others stay as
+                          they are (model.trunk.requires_grad_(False) saves the time of their gradients)
     train_loader          a data.Loader
     test_loader           a data.Loader, or None: evaluated after every epoch; decides which weights are the best
     schedule              None, or a function step -> multiplier of the learning rate (optim.schedules)
