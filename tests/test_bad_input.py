@@ -153,6 +153,45 @@ def test_evaluation_wants_a_loader():
         _trainer().evaluate("x")
 
 
+EVALUATIONS = {
+    "evaluate a data set": (
+        lambda model, loader: training.evaluate(model, loader.dataset),
+        r"evaluate: loader must be a Loader, got ImageDataset: data\.Loader\(dataset, 256\) makes one",
+    ),
+    "evaluate, swapped": (
+        lambda model, loader: training.evaluate(loader, model),
+        "evaluate: model must be a Module, got Loader",
+    ),
+    "predict a loader": (
+        lambda model, loader: training.predict(model, loader),
+        r"predict: images must be an array \(N, C, H, W\), got Loader: .* for images, labels in loader",
+    ),
+    "predict, swapped": (
+        lambda model, loader: training.predict(np.zeros((1, 1, 2, 2)), model),
+        "predict: model must be a Module, got ndarray",
+    ),
+    "predict bytes": (
+        lambda model, loader: training.predict(model, loader.dataset.images),
+        "predict: images must be float32 .* got uint8: Trainer.predict prepares uint8 images",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), EVALUATIONS.values(), ids=EVALUATIONS)
+def test_evaluations_say_what_they_want(call, message):
+    run = _trainer()
+    with pytest.raises(TypeError, match=message):
+        call(run.model, run.train_loader)
+
+
+def test_predictions_are_of_arrays_and_tensors():
+    run = _trainer()
+    images = np.random.default_rng(0).random((3, 1, 2, 2)).astype(np.float32)
+    np.testing.assert_array_equal(training.predict(run.model, Tensor(images)), training.predict(run.model, images))
+    with pytest.raises(ValueError, match="predict: there is no image"):
+        training.predict(run.model, images[:0])
+
+
 @pytest.mark.parametrize("size", [(0, 3), (3, -1), (3, True), (3, "x"), (1.5, 3)])
 def test_images_are_read_to_at_least_one_pixel(tmp_path, size):
     with pytest.raises((TypeError, ValueError), match="read_image: height and width must be"):

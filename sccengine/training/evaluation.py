@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sccengine import backend
-from sccengine.autograd import Tensor
+from sccengine.autograd import Tensor, as_array
+from sccengine.data import ImageDataset, Loader
 from sccengine.models.mode import evaluation_mode
+from sccengine.nn import Module
 
 _BATCH = 256
 
@@ -32,8 +34,13 @@ class Evaluation:
 def evaluate(model, loader, after_batch=None):
     """An Evaluation of `model` over all images of `loader`, in evaluation mode.
 
-    `after_batch` is called after every batch; what it raises ends the evaluation.
+    `after_batch` is called after every batch; what it raises ends the evaluation. TypeError for what is no Module, and
+    no Loader: a data set alone does not say how its images are prepared.
     """
+    _check_model("evaluate", model)
+    if not isinstance(loader, Loader):
+        advice = ": data.Loader(dataset, 256) makes one" if isinstance(loader, ImageDataset) else ""
+        raise TypeError(f"evaluate: loader must be a Loader, got {type(loader).__name__}{advice}")
     total, confusion = 0.0, None
     loader.rewind()
     with evaluation_mode(model):
@@ -67,13 +74,35 @@ def _read(pending):
 
 
 def predict(model, images):
-    """Class probabilities, float64 (N, classes), of images (N, C, H, W) prepared as in training."""
+    """Class probabilities, float64 (N, classes), of images (N, C, H, W) prepared as in training.
+
+    `images` is an array or a Tensor; TypeError for anything else, and for images that are not prepared (uint8).
+    """
+    _check_model("predict", model)
+    if isinstance(images, (Loader, ImageDataset)):
+        raise TypeError(
+            f"predict: images must be an array (N, C, H, W), got {type(images).__name__}: "
+            "take a loader's, batch after batch: for images, labels in loader"
+        )
+    images = as_array(images)
+    if images.dtype.kind != "f":
+        raise TypeError(
+            f"predict: images must be float32 or float64, prepared as in training, got {images.dtype}: "
+            "Trainer.predict prepares uint8 images, and so does a data.Loader"
+        )
+    if not len(images):
+        raise ValueError("predict: there is no image")
     with evaluation_mode(model):
         parts = [
             np.exp(log_softmax(model(Tensor(images[i : i + _BATCH], device=device_of(model))).numpy()))
             for i in range(0, len(images), _BATCH)
         ]
     return np.concatenate(parts)
+
+
+def _check_model(caller, model):
+    if not isinstance(model, Module):
+        raise TypeError(f"{caller}: model must be a Module, got {type(model).__name__}")
 
 
 def log_softmax(logits):

@@ -216,8 +216,6 @@ class Trainer:
         loader = self.test_loader if loader is None else loader
         if loader is None:
             raise ValueError("evaluate: this trainer has no test_loader; give a loader")
-        if not isinstance(loader, Loader):
-            raise TypeError(f"evaluate: loader must be a Loader, got {type(loader).__name__}")
         return evaluate(self.model, loader)
 
     def predict(self, images):
