@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 
+from sccengine import nn
 from sccengine.training.checkpoint import (
     CheckpointFolder,
     _digest,
@@ -223,6 +224,22 @@ def test_a_header_nested_beyond_reason_is_an_error_of_the_file(tmp_path):
     path.write_bytes(save({}, metadata={"sccengine": "[" * 100_000}))
     with pytest.raises(CheckpointError, match="a.safetensors: damaged"):
         read_file(path, KIND)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda path, model: save_weights(path, model),
+            r"save_weights\(path, weights\) takes .* got PosixPath and ReLU",
+        ),
+        (lambda path, model: save_weights({}, path), r"model\.state_dict\(\), got dict and PosixPath"),
+        (lambda path, model: load_weights(model), r"load_weights\(path\) takes a path .*, got ReLU"),
+    ],
+)
+def test_swapped_arguments_are_told_the_order(tmp_path, call, message):
+    with pytest.raises(TypeError, match=message):
+        call(tmp_path / "a", nn.ReLU())
 
 
 @pytest.mark.parametrize("weights", [{"a": np.array([None])}, {1: np.ones(1)}, {"a": "text"}], ids=str)

@@ -166,6 +166,34 @@ def test_what_has_no_form_is_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("shape", "error", "message"),
+    [
+        ((1, 2, 3, 3), ValueError, r"\(C, H, W\), all at least 1, got \(1, 2, 3, 3\): .* without the batch"),
+        ((2, 0, 3), ValueError, r"\(C, H, W\), all at least 1, got \(2, 0, 3\)"),
+        (3, TypeError, r"three whole numbers \(C, H, W\), got 3"),
+        ("233", TypeError, r"three whole numbers \(C, H, W\), got '233'"),
+    ],
+)
+def test_a_wrong_input_shape_is_named(tmp_path, shape, error, message):
+    with pytest.raises(error, match=f"ONNX export: input_shape must be {message}"):
+        interop_onnx.export(nn.ReLU(), tmp_path / "x.onnx", shape)
+
+
+def test_a_model_of_rows_has_an_input_shape_of_one_number(tmp_path):
+    compare(nn.Linear(5, 3), tmp_path / "rows.onnx", (5,))
+
+
+def test_swapped_arguments_are_told_the_order(tmp_path):
+    path, model = tmp_path / "x.onnx", nn.ReLU()
+    for arguments, kinds in (
+        ((path, model, (2, 3, 3)), "PosixPath and ReLU"),
+        ((model, (2, 3, 3), path), "ReLU and tuple"),
+    ):
+        with pytest.raises(TypeError, match=rf"onnx\.export\(model, path, input_shape\) takes .*, got {kinds}"):
+            interop_onnx.export(*arguments)
+
+
 def test_a_wrong_file_is_never_written(tmp_path, monkeypatch):
     monkeypatch.setitem(interop_onnx._CONVERTERS, "ReLUFunction", lambda graph, node, x: graph.node("Neg", [x]))
     with pytest.raises(RuntimeError, match="onnxruntime's outputs differ from the engine's by"):

@@ -135,3 +135,11 @@ def test_what_does_not_fit(tmp_path):
         safetensors.state_dict(layer, "sparse")
     with pytest.raises(CheckpointError, match="no such file"):
         safetensors.load(tmp_path / "none.safetensors", layer)
+
+
+@pytest.mark.parametrize("verb", ["save", "load"])
+def test_swapped_arguments_are_told_the_order(tmp_path, verb):
+    with pytest.raises(
+        TypeError, match=rf"safetensors\.{verb}\(path, model\) takes a path and a Module, got ReLU and str"
+    ):
+        getattr(safetensors, verb)(nn.ReLU(), str(tmp_path / "a"))

@@ -73,7 +73,7 @@ def to_scc(model, input_shape, *, groups=2, overlap=0.5, calibration=None, layer
     """
     source, device = model, device_of(model)
     model = copy.deepcopy(model).to("cpu")
-    recorded = trace(model, input_shape)
+    recorded = trace(model, input_shape, "to_scc")
     axes = channel_axes(recorded, model)
     chosen = _chosen(axes, layers, groups, overlap)
     outputs, variances = {}, {name: None for name in chosen}

@@ -32,7 +32,7 @@ from sccengine import __version__, backend, nn
 from sccengine.autograd import Tensor
 from sccengine.interop.trace import device_of, trace
 from sccengine.models.mode import evaluation_mode
-from sccengine.training.files import write_atomically
+from sccengine.training.files import is_path, write_atomically
 
 OPSET = 17
 # The file format that came with opset 17, so that runtimes from 2022 on read the file.
@@ -54,8 +54,14 @@ def export(model, path, input_shape, metadata=None):
     With onnxruntime installed, the file's outputs for a few random images are compared with the engine's before
     anything is written, and the error (relative to the largest output) is at most 1e-5, or RuntimeError is raised.
 
-    Raises ImportError where onnx is not installed, and ValueError for an operator without an ONNX form, by name.
+    Raises ImportError where onnx is not installed, ValueError for an operator without an ONNX form, by name, and
+    TypeError for swapped arguments.
     """
+    if not isinstance(model, nn.Module) or not is_path(path):
+        raise TypeError(
+            "onnx.export(model, path, input_shape) takes a Module and a path, "
+            f"got {type(model).__name__} and {type(path).__name__}"
+        )
     proto = build(model, input_shape, metadata)
     content = proto.SerializeToString()
     error = verify(content, model, input_shape)
@@ -67,7 +73,7 @@ def build(model, input_shape, metadata=None):
     """The onnx.ModelProto that `export` writes."""
     onnx = _import_onnx()
     _check_dtype(model)
-    recorded = trace(model, input_shape)
+    recorded = trace(model, input_shape, "ONNX export")
     graph = _Graph(onnx, model)
     graph.names[recorded.input] = INPUT
     for position, node in enumerate(recorded.nodes):

@@ -17,6 +17,7 @@ import numpy as np
 
 from sccengine import nn
 from sccengine.training import load_weights, save_weights
+from sccengine.training.files import is_path
 
 FORMS = ("taps", "dense", "dense+mask")
 _MASK = "weight_mask"
@@ -27,6 +28,7 @@ def save(path, model, scc="taps", metadata=None):
 
     metadata: what JSON can hold, kept beside {"scc": form, "windows": layer -> {"groups", "overlap"}} in the record.
     """
+    _check("save", path, model)
     windows = {name: {"groups": layer.groups, "overlap": str(layer.overlap)} for name, layer in _layers(model)}
     save_weights(path, state_dict(model, scc), {**(metadata or {}), "scc": scc, "windows": windows})
 
@@ -37,6 +39,7 @@ def load(path, model):
     Raises CheckpointError for a file that cannot be read, and what ``load_state_dict`` raises for one that does not
     fit the model.
     """
+    _check("load", path, model)
     weights, metadata = load_weights(path)
     load_state_dict(model, weights)
     return metadata
@@ -84,6 +87,14 @@ def _taps(key, dense, windows):
             f"{outside.max():.3g}: project a dense layer with sccengine.interop.convert"
         )
     return np.take_along_axis(dense, windows.channels(), axis=1)
+
+
+def _check(verb, path, model):
+    if not is_path(path) or not isinstance(model, nn.Module):
+        raise TypeError(
+            f"safetensors.{verb}(path, model) takes a path and a Module, "
+            f"got {type(path).__name__} and {type(model).__name__}"
+        )
 
 
 def _layers(model):

@@ -12,6 +12,7 @@ import numpy as np
 
 from sccengine.autograd import Function, Tensor, recorded
 from sccengine.models.mode import evaluation_mode
+from sccengine.models.parts import image_shape
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,23 @@ class Trace:
     nodes: tuple[Function, ...]
 
 
-def trace(model, input_shape):
-    """The Trace of `model` (on its device and in its dtype) for images of `input_shape` (C, H, W).
+def trace(model, input_shape, owner="trace"):
+    """The Trace of `model` (on its device and in its dtype) for images of `input_shape` (C, H, W), or (C,) of rows.
 
     One image of zeros is run through the model in evaluation mode; modes and state are left as they were. Raises
-    TypeError or ValueError where the model does not give one Tensor that depends on its input.
+    TypeError or ValueError, which names `owner`, for another input_shape, and where the model does not give one Tensor
+    that depends on its input.
     """
+    input_shape = image_shape(owner, input_shape, flat=True)
     parameter = next(model.parameters(), None)
     dtype = np.dtype(np.float32) if parameter is None else parameter.dtype
     x = Tensor(np.zeros((1, *input_shape), dtype), requires_grad=True, device=device_of(model))
     with evaluation_mode(model, recording=True):
         y = model(x)
     if not isinstance(y, Tensor):
-        raise TypeError(f"trace: {type(model).__name__} must return one Tensor, got {type(y).__name__}")
+        raise TypeError(f"{owner}: {type(model).__name__} must return one Tensor, got {type(y).__name__}")
     if y.creator is None:
-        raise ValueError(f"trace: the output of {type(model).__name__} does not depend on its input")
+        raise ValueError(f"{owner}: the output of {type(model).__name__} does not depend on its input")
     return Trace(x, y, recorded(y))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from sccengine import nn
 from sccengine.autograd import Tensor
 from sccengine.models.mode import evaluation_mode
-from sccengine.numeric import is_whole
+from sccengine.models.parts import image_shape
 
 _HEADINGS = ("layer", "type", "output", "cg", "K", "S", "D", "overlap", "parameters", "MACs")
 
@@ -78,11 +78,7 @@ def summarize(model, input_shape):
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"summarize: model must be a Module, got {type(model).__name__}")
-    if not isinstance(input_shape, (tuple, list)) or not all(map(is_whole, input_shape)):
-        raise TypeError(f"summarize: input_shape must be three whole numbers (C, H, W), got {input_shape!r}")
-    shape = tuple(int(size) for size in input_shape)
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"summarize: input_shape must be (channels, height, width), all at least 1, got {input_shape}")
+    shape = image_shape("summarize", input_shape)
     rows, counted, handles = [], set(), []
 
     def watch(name):

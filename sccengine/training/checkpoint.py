@@ -18,12 +18,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from sccengine.training.errors import CheckpointError
-from sccengine.training.files import remove_if_there, remove_temporaries, write_atomically
+from sccengine.training.files import is_path, remove_if_there, remove_temporaries, write_atomically
 
 CHECKPOINT_FORMAT = "sccengine checkpoint 1"
 WEIGHTS_FORMAT = "sccengine weights 1"
@@ -90,8 +91,14 @@ class CheckpointFolder:
 def save_weights(path, weights, state=None):
     """Write a state dict (name -> array) as an ordinary safetensors file, readable by any safetensors reader.
 
-    Raises CheckpointError where it cannot be written; nothing is left half written then.
+    Raises CheckpointError where it cannot be written; nothing is left half written then. TypeError for anything but a
+    path and a state dict.
     """
+    if not is_path(path) or not isinstance(weights, Mapping):
+        raise TypeError(
+            "save_weights(path, weights) takes a path and a state dict, that of model.state_dict(), "
+            f"got {type(path).__name__} and {type(weights).__name__}"
+        )
     try:
         _write(path, WEIGHTS_FORMAT, dict(weights), state or {})
     except OSError as error:
@@ -101,8 +108,10 @@ def save_weights(path, weights, state=None):
 def load_weights(path):
     """(name -> array, state) of a file that `save_weights` wrote, or of any safetensors file (state is then {}).
 
-    Raises CheckpointError for a file that is missing, damaged or of another kind.
+    Raises CheckpointError for a file that is missing, damaged or of another kind, and TypeError for what is no path.
     """
+    if not is_path(path):
+        raise TypeError(f"load_weights(path) takes a path and gives the weights back, got {type(path).__name__}")
     arrays, record = _read(path)
     if record is None:
         return arrays, {}

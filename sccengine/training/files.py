@@ -15,6 +15,11 @@ _TEMPORARY = ".tmp"
 _TEMPORARY_NAME = re.compile(r"\..+\.\d+\.tmp")
 
 
+def is_path(value):
+    """Whether a value says where a file is: text or a Path."""
+    return isinstance(value, (str, os.PathLike))
+
+
 def write_atomically(path, data):
     """Write `data` (bytes or str) to `path`. Raises OSError that names `path`; nothing is left behind then."""
     path = Path(path)
