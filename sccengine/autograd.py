@@ -382,7 +382,8 @@ def as_array(value):
     if array.dtype == object:
         raise TypeError(f"a tensor holds float32, float64 or integers, got {type(value).__name__}")
     if array.dtype not in (np.float32, np.float64) and array.dtype.kind not in "iu":
-        raise TypeError(f"a tensor holds float32, float64 or integers, got {array.dtype}")
+        advice = ": convert it, x.astype(np.float32)" if array.dtype.kind in "fb" else ""
+        raise TypeError(f"a tensor holds float32, float64 or integers, got {array.dtype}{advice}")
     return array
 
 

@@ -28,6 +28,22 @@ CASES = {
     "a layer of other channels": (lambda: nn.SCC(6, 4)(X), ValueError, r"SCC: made for 6 channels, .* \(2, 8, 3, 3\)"),
     "channels last": (lambda: nn.Conv2d(8, 4, 3)(X.transpose(0, 2, 3, 1)), ValueError, "Conv2d: made for 8 channels"),
     "a norm of other channels": (lambda: nn.BatchNorm2d(7)(X), ValueError, "BatchNorm2d: made for 7 channels"),
+    "float64 for a layer": (
+        lambda: nn.SCC(8, 4)(X.astype(np.float64)),
+        TypeError,
+        r"scc: weight is float32 but the input is float64: convert the input, x\.astype\(np\.float32\); "
+        r"a model becomes float64 by model\.to\(dtype='float64'\)",
+    ),
+    "bytes for a layer": (
+        lambda: nn.Conv2d(8, 4, 3)(X.astype(np.uint8)),
+        TypeError,
+        r"conv2d: input must be float32 or float64, got uint8: convert it, x\.astype\(np\.float32\)",
+    ),
+    "float16 for a layer": (
+        lambda: nn.SCC(8, 4)(X.astype(np.float16)),
+        TypeError,
+        r"got float16: convert it, x\.astype\(np\.float32\)",
+    ),
     "a billion channels": (lambda: ChannelWindows.grouped(10**9, 10**9, 1), ValueError, "in_channels must be at most"),
     "a model too wide": (lambda: models.build("dscnet", width=1e9), ValueError, "must be at most"),
     "lr beyond floats": (lambda: optim.SGD([Parameter([1.0])], lr=10**400), ValueError, "lr is too large"),

@@ -36,7 +36,9 @@ def channels(operator, x, wanted):
 def floating(operator, x):
     """Check that ``x`` holds float32 or float64 and has no empty axis."""
     if x.dtype.kind != "f":
-        raise TypeError(f"{operator}: input must be float32 or float64, got {x.dtype}")
+        raise TypeError(
+            f"{operator}: input must be float32 or float64, got {x.dtype}: convert it, x.astype(np.float32)"
+        )
     if 0 in x.shape:
         raise ValueError(f"{operator}: every axis of the input must have at least 1 entry, got shape {tuple(x.shape)}")
 
@@ -60,8 +62,8 @@ def same_dtype(operator, x, **others):
     for name, other in others.items():
         if other is not None and other.dtype != x.dtype:
             raise TypeError(
-                f"{operator}: {name} is {other.dtype} but the input is {x.dtype}; "
-                "convert one, for instance by model.to(dtype=...)"
+                f"{operator}: {name} is {other.dtype} but the input is {x.dtype}: convert the input, "
+                f"x.astype(np.{other.dtype}); a model becomes {x.dtype} by model.to(dtype='{x.dtype}')"
             )
 
 
