@@ -57,6 +57,14 @@ def above_zero(owner, name, value):
     return value
 
 
+def finite_above_zero(owner, name, value):
+    """``value`` as a finite float above 0."""
+    value = number(owner, name, value)
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"{owner}: {name} must be a finite number above 0, got {value}")
+    return value
+
+
 def at_least_zero(owner, name, value):
     """``value`` as a finite float of at least 0."""
     value = number(owner, name, value)

@@ -96,7 +96,8 @@ def test_any_memory_order_gives_the_same():
         ({"num_batches_tracked": np.zeros(2, np.int64)}, ValueError, r"must be one int64, got shape \(2,\)"),
         ({"num_batches_tracked": np.zeros(())}, ValueError, "must be one int64, got shape .* float64"),
         ({"running_var": None}, ValueError, "give both running_mean and running_var, or neither"),
-        ({"eps": 0.0}, ValueError, "batch_norm: eps must be above 0, got 0.0"),
+        ({"eps": 0.0}, ValueError, "batch_norm: eps must be a finite number above 0, got 0.0"),
+        ({"eps": np.inf}, ValueError, "batch_norm: eps must be a finite number above 0, got inf"),
         ({"momentum": None}, TypeError, "batch_norm: momentum must be a number, got None"),
         ({"momentum": 1.5}, ValueError, r"batch_norm: momentum must lie in \[0, 1\], got 1.5"),
         (
@@ -183,7 +184,8 @@ def test_layer_repr_keys_and_bad_settings():
     assert repr(nn.BatchNorm2d(3)) == "BatchNorm2d(3, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"
     for settings, message in [
         ({"num_features": 0}, "BatchNorm2d: num_features must be at least 1, got 0"),
-        ({"num_features": 3, "eps": 0}, "BatchNorm2d: eps must be above 0"),
+        ({"num_features": 3, "eps": 0}, "BatchNorm2d: eps must be a finite number above 0"),
+        ({"num_features": 3, "eps": np.inf}, "BatchNorm2d: eps must be a finite number above 0"),
         ({"num_features": 3, "momentum": 2}, r"BatchNorm2d: momentum must lie in \[0, 1\], got 2"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -1,5 +1,7 @@
 """nn.Conv2d as a layer: shapes, repr, settings."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -26,6 +28,12 @@ def test_repr_is_pytorchs():
     assert repr(nn.Conv2d(4, 6, 3)) == "Conv2d(4, 6, kernel_size=(3, 3), stride=(1, 1))"
     text = repr(nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False))
     assert text == "Conv2d(4, 6, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), groups=2, bias=False)"
+
+
+def test_numpys_whole_numbers_become_pythons():
+    layer = nn.Conv2d(*np.array([4, 6]), kernel_size=np.int64(3), groups=np.int64(2))
+    settings = [layer.in_channels, layer.out_channels, layer.groups, layer.kernel_size]
+    assert json.loads(json.dumps(settings)) == [4, 6, 2, [3, 3]]
 
 
 def test_windows_are_those_of_what_is_computed_as_a_contraction():

@@ -1,5 +1,7 @@
 """nn.SCC as a layer: shapes, repr with the window, state, settings, agreement with F.scc."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,11 @@ def test_repr_shows_the_window_and_the_effective_overlap():
     assert text == (
         "SCC(64, 128, groups=4, overlap=0.33, K=16, S=11, D=64, effective_overlap=0.3125, stride=(2, 1), bias=False)"
     )
+
+
+def test_numpys_whole_numbers_become_pythons():
+    layer = nn.SCC(*np.array([12, 10]), groups=np.int64(3))
+    assert json.loads(json.dumps([layer.in_channels, layer.out_channels, layer.groups])) == [12, 10, 3]
 
 
 @pytest.mark.parametrize(

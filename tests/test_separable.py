@@ -104,7 +104,7 @@ def test_no_gradient_is_lost_in_silence():
         ("depthwise", {"var": np.zeros(5)}, ValueError, r"separable: depthwise var must have shape \(6,\), got \(5,\)"),
         ("depthwise", {"mean": None}, ValueError, "depthwise stage must have a mean and a var, or neither"),
         ("depthwise", {"mean": None, "var": None}, ValueError, "has a gamma or a beta, but no mean and var"),
-        ("depthwise", {"eps": 0.0}, ValueError, "separable: eps must be above 0, got 0.0"),
+        ("depthwise", {"eps": 0.0}, ValueError, "separable: eps must be a finite number above 0, got 0.0"),
         ("mixing", {"weight": np.zeros((8, 4))}, ValueError, r"mixing weight must be \(8, 3\), got shape \(8, 4\)"),
         ("mixing", {"bias": np.zeros(6)}, ValueError, r"mixing bias must have shape \(8,\), got \(6,\)"),
         ("mixing", {"mean": np.zeros(8, np.float32)}, TypeError, "mixing mean is float32 but the input is float64"),

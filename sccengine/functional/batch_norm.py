@@ -121,7 +121,7 @@ def batch_norm(
         raise ValueError("batch_norm: give both running_mean and running_var, or neither")
     if running_mean is None and not training:
         raise ValueError("batch_norm: running_mean and running_var are needed where training=False, got None")
-    eps = numeric.above_zero("batch_norm", "eps", eps)
+    eps = numeric.finite_above_zero("batch_norm", "eps", eps)
     if momentum is not None or num_batches_tracked is None:
         momentum = numeric.share("batch_norm", "momentum", momentum)
     training = bool(training)

@@ -134,5 +134,5 @@ def separable(x, depthwise, mixing, *, windows, stride=1, padding=0):
 def _settled(stage):
     """The stage with its settings checked and its running statistics as arrays."""
     mean, var = (None if value is None else as_array(value) for value in (stage.mean, stage.var))
-    eps = numeric.above_zero("separable", "eps", stage.eps)
+    eps = numeric.finite_above_zero("separable", "eps", stage.eps)
     return stage._replace(mean=mean, var=var, eps=eps, relu=bool(stage.relu))

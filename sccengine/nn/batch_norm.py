@@ -24,7 +24,7 @@ class BatchNorm2d(Module):
     def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, relu=False):
         super().__init__()
         self.num_features = numeric.whole("BatchNorm2d", "num_features", num_features)
-        self.eps = numeric.above_zero("BatchNorm2d", "eps", eps)
+        self.eps = numeric.finite_above_zero("BatchNorm2d", "eps", eps)
         self.momentum = None if momentum is None else numeric.share("BatchNorm2d", "momentum", momentum)
         self.affine = affine
         self.track_running_stats = track_running_stats

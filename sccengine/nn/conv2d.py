@@ -18,9 +18,9 @@ class Conv2d(Module):
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, groups=1, bias=True):
         super().__init__()
         windows = checks.named("Conv2d", ChannelWindows.grouped, in_channels, out_channels, groups)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.groups = groups
+        self.in_channels = windows.in_channels
+        self.out_channels = windows.out_channels
+        self.groups = windows.groups
         self.kernel_size = checks.pair("Conv2d", "kernel_size", kernel_size, 1)
         self.stride = checks.pair("Conv2d", "stride", stride, 1)
         self.padding = checks.pair("Conv2d", "padding", padding, 0)

@@ -22,9 +22,9 @@ class SCC(Module):
     def __init__(self, in_channels, out_channels, groups=2, overlap=0.5, bias=True, stride=1):
         super().__init__()
         self.windows = checks.named("SCC", ChannelWindows.sliding, in_channels, out_channels, groups, overlap)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.groups = groups
+        self.in_channels = self.windows.in_channels
+        self.out_channels = self.windows.out_channels
+        self.groups = self.windows.groups
         self.overlap = overlap
         self.stride = checks.pair("SCC", "stride", stride, 1)
         self.weight = Parameter(np.zeros((out_channels, self.windows.width), np.float32))
