@@ -169,6 +169,7 @@ def test_width_multiplies_the_channels():
     "settings, error, message",
     [
         ({"name": "vgg"}, ValueError, "unknown model 'vgg'; choose from 'dscnet', 'mobilenet', 'resnet18'"),
+        ({"depth": 16}, TypeError, "build: unknown setting 'depth'; choose from scheme, groups, overlap, .*, stem"),
         ({"stem": "small"}, ValueError, "unknown stem 'small'; choose from 'cifar', 'imagenet'"),
         ({"scheme": "scc"}, ValueError, "unknown scheme 'scc'; choose from 'standard'"),
         ({"groups": 0}, ValueError, "groups must be at least 1, got 0"),

@@ -57,6 +57,15 @@ def test_the_state_survives_json_and_later_steps(build):
     assert json.dumps(optimizer.state_dict(), default=np.ndarray.tolist) == kept
 
 
+def test_repr_shows_the_settings_of_each_group():
+    parameters = _parameters()
+    optimizer = optim.SGD([{"params": parameters[:2]}, {"params": parameters[2:], "lr": 0.01}], lr=0.1, momentum=0.9)
+    settings = "    lr: {}\n    momentum: 0.9\n    nesterov: False\n    params: {}\n    weight_decay: 0.0\n"
+    first, second = settings.format(0.1, 2), settings.format(0.01, 1)
+    assert repr(optimizer) == f"SGD (\nParameter Group 0\n{first}Parameter Group 1\n{second})"
+    assert "betas: (0.9, 0.999)" in repr(OPTIMIZERS["adamw"](parameters))
+
+
 def _arrays(entry):
     return {name: np.array(value) if name.endswith(("buffer", "avg", "sq")) else value for name, value in entry.items()}
 

@@ -6,6 +6,7 @@ Parameters and MACs of VGG, ResNet and MobileNet are those of the SCC paper's pu
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import lru_cache, partial
 
 from sccengine import backend
@@ -58,6 +59,9 @@ def build(name, **settings):
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; choose from {', '.join(map(repr, MODELS))}")
+    known = [setting.name for setting in fields(Settings) if setting.init]
+    if unknown := [setting for setting in settings if setting not in known]:
+        raise TypeError(f"build: unknown setting {unknown[0]!r}; choose from {', '.join(known)}")
     return MODELS[name](**settings)
 
 

@@ -78,6 +78,15 @@ class Optimizer:
         self.check(group)
         self.param_groups.append(group)
 
+    def __repr__(self):
+        """As PyTorch shows it, and how many parameters each group has."""
+        lines = []
+        for number, group in enumerate(self.param_groups):
+            settings = {**group, "params": len(group["params"])}
+            lines.append(f"Parameter Group {number}")
+            lines += [f"    {name}: {value}" for name, value in sorted(settings.items())]
+        return "\n".join([f"{self._name} (", *lines, ")"])
+
     def step(self):
         """Update every parameter that has a gradient: on a GPU one launch for a group, or little more."""
         if (capture := backend.current_capture()) is not None:
