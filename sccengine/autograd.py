@@ -21,6 +21,8 @@ from sccengine import backend
 from sccengine.thread_switch import ThreadSwitch
 
 _order = itertools.count()
+# NumPy's functions that make no array of a Tensor, which could then be computed with outside the graph.
+_LOOK_ON = {np.ndim, np.shape, np.size, np.allclose, np.array_equal, np.save, np.savez, np.savez_compressed}
 # The types of arrays, or of none, that are all in the host's memory and under nobody's guard.
 _PLAIN = frozenset({np.ndarray, type(None)})
 
@@ -166,10 +168,13 @@ class Tensor:
         return self if type(other) is int and other == 0 else self.__add__(other)
 
     def __array_ufunc__(self, ufunc, method, *operands, **settings):
-        raise TypeError(
-            f"numpy.{ufunc.__name__} would take a Tensor out of the graph: use sccengine.functional, or the values "
-            "alone by .numpy()"
-        )
+        raise _out_of_the_graph(ufunc)
+
+    def __array_function__(self, function, types, operands, settings):
+        if function not in _LOOK_ON:
+            raise _out_of_the_graph(function)
+        settings = {name: _looked_at(value) for name, value in settings.items()}
+        return function(*map(_looked_at, operands), **settings)
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.numpy(), dtype=dtype, copy=True if copy else None)
@@ -353,6 +358,17 @@ def recorded(tensor):
     if tensor.creator is None:
         return ()
     return tuple(sorted(_nodes(tensor.creator), key=lambda node: node.order))
+
+
+def _out_of_the_graph(function):
+    return TypeError(
+        f"numpy.{function.__name__} would take a Tensor out of the graph: use sccengine.functional, or the values "
+        "alone by .numpy()"
+    )
+
+
+def _looked_at(value):
+    return value.numpy() if isinstance(value, Tensor) else value
 
 
 def _operators():

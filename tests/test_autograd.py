@@ -128,12 +128,25 @@ def test_one_decorator_in_two_threads_that_overlap():
 
 
 @pytest.mark.parametrize(
-    "work", [lambda x: np.maximum(x, 0), lambda x: np.ones(2, np.float32) + x, lambda x: np.float32(2) * x]
+    "work",
+    [
+        lambda x: np.maximum(x, 0),
+        lambda x: np.ones(2, np.float32) + x,
+        lambda x: np.float32(2) * x,
+        np.sum,
+        np.mean,
+        np.argmax,
+        lambda x: np.concatenate([x, x]),
+        lambda x: np.where(np.array([True, False]), x, 0),
+    ],
 )
 def test_numpy_cannot_take_a_tensor_out_of_the_graph_unnoticed(work):
     with pytest.raises(TypeError, match=r"numpy\.\w+ would take a Tensor out of the graph"):
         work(Tensor(np.ones(2, np.float32)))
-    np.testing.assert_array_equal(np.asarray(Tensor(np.ones(2, np.float32))), np.ones(2))
+    x = Tensor(np.ones((2, 3), np.float32))
+    np.testing.assert_array_equal(np.asarray(x), np.ones((2, 3)))
+    assert (np.shape(x), np.ndim(x), np.size(x), np.size(x, 1)) == ((2, 3), 2, 6, 3)
+    assert np.allclose(np.ones((2, 3)), x) and np.array_equal(x, a2=x)
 
 
 def test_detach_cuts_the_graph():
