@@ -18,6 +18,7 @@ import itertools
 import numpy as np
 
 from sccengine import backend
+from sccengine.numeric import is_real
 from sccengine.thread_switch import ThreadSwitch
 
 _order = itertools.count()
@@ -166,6 +167,14 @@ class Tensor:
     def __radd__(self, other):
         # What sum([loss, loss]) begins with.
         return self if type(other) is int and other == 0 else self.__add__(other)
+
+    def __mul__(self, other):
+        """F.scale by a number."""
+        if not is_real(other):
+            raise TypeError(f"* multiplies a Tensor by a number, got {type(other).__name__}")
+        return _operators().scale(self, other)
+
+    __rmul__ = __mul__
 
     def __array_ufunc__(self, ufunc, method, *operands, **settings):
         raise _out_of_the_graph(ufunc)

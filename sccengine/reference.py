@@ -358,6 +358,16 @@ def dropout_backward(dy, probability, key):
     return dropout_forward(dy, probability, key)
 
 
+def scale_forward(x, factor):
+    """factor * x."""
+    return factor * _float64(x)
+
+
+def scale_backward(dy, factor):
+    """dx."""
+    return factor * _float64(dy)
+
+
 def add_forward(a, b):
     """a + b, of one shape."""
     a, b = _float64(a, b)

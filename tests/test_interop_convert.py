@@ -72,6 +72,19 @@ def test_a_network_that_was_sliding_in_another_order_is_found_again():
     np.testing.assert_array_equal(outputs(twin, images), outputs(found, images))
 
 
+def test_a_factor_leaves_channels_free_to_be_renumbered():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(2, 8, 3), nn.Conv2d(8, 3, 1)
+
+        def forward(self, x):
+            return self.last(0.5 * self.first(x))
+
+    model = Scaled()
+    assert list(channel_axes(trace(model, (2, 4, 4)), model).sizes().values()) == [8]
+
+
 @pytest.mark.parametrize("overlap", [0, 0.33, 0.5])
 def test_one_group_loses_nothing(overlap):
     model = randomised(models.build("vgg11", scheme="dw+pw", width=0.125))

@@ -46,6 +46,7 @@ LACKS = {
     "linear": {**LAYER, "cpu": SHARES_SCC, "cuda": SHARES_SCC},
     "max_pool2d": LAYER,
     "relu": LAYER,
+    "scale": {**LAYER, "nn": "is used between losses, and in a model's forward"},
     "scc": LAYER,
     "separable": {**LAYER, "nn": "is what nn.Sequential makes of several layers in evaluation"},
     "sgd": UPDATE,

@@ -341,6 +341,12 @@ def test_dropout_scales_what_it_keeps(rng):
     assert_close(reference.dropout_backward(x, 0.25, key), x * mask / 0.75)
 
 
+def test_scale(rng):
+    x, dy = rng.standard_normal((2, 2, 3, 1, 2))
+    assert_close(reference.scale_forward(x, -0.3), -0.3 * x)
+    assert_is_gradient(reference.scale_backward(dy, -0.3), reference.scale_forward, (x, -0.3), 0, dy)
+
+
 def test_add_and_flatten(rng):
     a, b = rng.standard_normal((2, 3, 2, 2)), rng.standard_normal((2, 3, 2, 2))
     assert_close(reference.add_forward(a, b), a + b)

@@ -18,6 +18,7 @@ from sccengine.functional.global_avg_pool2d import global_avg_pool2d
 from sccengine.functional.linear import linear
 from sccengine.functional.max_pool2d import max_pool2d
 from sccengine.functional.relu import relu, relu6
+from sccengine.functional.scale import scale
 from sccengine.functional.scc import scc
 from sccengine.functional.separable import separable
 
@@ -36,6 +37,7 @@ __all__ = [
     "max_pool2d",
     "relu",
     "relu6",
+    "scale",
     "scc",
     "separable",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 from sccengine import nn
 
 _KEEPING = ("ReLUFunction", "MaxPool2dFunction", "AvgPool2dFunction", "GlobalAvgPool2dFunction", "DropoutFunction")
+_KEEPING += ("ScaleFunction",)
 
 
 @dataclass(frozen=True)

@@ -313,6 +313,10 @@ def _add(graph, node, a, b):
     return graph.node("Add", [a, b])
 
 
+def _scale(graph, node, x):
+    return graph.node("Mul", [x, graph.constant(f"{graph.prefix}_factor", np.float32(node.factor))])
+
+
 _CONVERTERS = {
     "AddFunction": _add,
     "AvgPool2dFunction": _pool("AveragePool", count_include_pad=1),
@@ -325,4 +329,5 @@ _CONVERTERS = {
     "GlobalAvgPool2dFunction": _global_average,
     "MaxPool2dFunction": _pool("MaxPool"),
     "ReLUFunction": _relu,
+    "ScaleFunction": _scale,
 }

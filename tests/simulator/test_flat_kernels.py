@@ -1,11 +1,11 @@
-"""Sums of rows, ReLU, addition and channel shuffle: every length of a tail, with 128-bit accesses and without."""
+"""Sums of rows, ReLU, addition, scaling, channel shuffle: every length of a tail, with 128-bit accesses and without."""
 
 import math
 
 import numpy as np
 import pytest
 
-from sccengine.kernels.cuda import add, channel_shuffle, relu, row_pieces, rows
+from sccengine.kernels.cuda import add, channel_shuffle, relu, row_pieces, rows, scale
 from tests.simulator.placement import PLACES
 
 at_places = pytest.mark.parametrize("place", PLACES)
@@ -41,6 +41,15 @@ def test_add(count, place):
     y = unwritten(a, place)
     add.forward(a, b, y)
     np.testing.assert_array_equal(y, a + b)
+
+
+@at_places
+@pytest.mark.parametrize("count", COUNTS)
+def test_scale(count, place):
+    x = numbers(count, place)
+    y = unwritten(x, place)
+    scale.forward(x, y, -0.3)
+    np.testing.assert_array_equal(y, np.float32(-0.3) * x)
 
 
 @at_places
