@@ -85,15 +85,6 @@ class ChannelWindows:
     starts: np.ndarray = field(repr=False)  # (O,) int32
     _tiles: dict = field(default_factory=dict, repr=False)
 
-    def __new__(cls, *fields, **settings):
-        # Whoever copies one gives none of its fields; _sliding and its like give those up to starts.
-        if settings or len(fields) not in (0, 7):
-            raise TypeError(
-                "ChannelWindows: build them by ChannelWindows.sliding(in_channels, out_channels, groups, overlap), "
-                ".grouped(in_channels, out_channels, groups) or .dense(in_channels, out_channels)"
-            )
-        return super().__new__(cls)
-
     @classmethod
     def sliding(cls, in_channels, out_channels, groups, overlap):
         """Sliding-channel windows: K = C / groups, S = K - floor(overlap * K), start[f] = (f * S) mod C.

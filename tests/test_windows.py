@@ -122,12 +122,6 @@ def test_bad_settings(settings, error, message):
         ChannelWindows.sliding(*settings)
 
 
-@pytest.mark.parametrize("settings", [{"groups": 2, "overlap": 0.33}, {}], ids=str)
-def test_who_calls_the_class_is_told_what_to_call(settings):
-    with pytest.raises(TypeError, match=r"ChannelWindows\.sliding\(in_channels, .*, overlap\), \.grouped"):
-        ChannelWindows(8, 4, **settings)
-
-
 def test_windows_can_be_copied():
     windows = ChannelWindows.sliding(8, 4, 2, 0.5)
     np.testing.assert_array_equal(copy.deepcopy(windows).mask(), windows.mask())
