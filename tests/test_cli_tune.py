@@ -146,6 +146,15 @@ def test_shipping_adds_what_is_clearly_better_and_takes_back_what_is_not(capsys,
     assert len(json.loads(table.read_text())["rows"]) == 2
 
 
+@pytest.mark.parametrize("content", [b"hello", b"[1]", b"{}", b'{"about": "", "rows": [1]}', b"\xff"])
+def test_shipping_into_a_file_of_something_else_names_it_and_leaves_it_alone(capsys, tmp_path, content):
+    (tmp_path / "text.txt").write_bytes(content)
+    assert run(["tune", "--device", "cpu", "--ship", str(tmp_path / "text.txt")]) == 1
+    error = capsys.readouterr().err
+    assert "text.txt: expected a table that sccengine tune --ship wrote" in error and error.count("\n") == 1
+    assert (tmp_path / "text.txt").read_bytes() == content
+
+
 @pytest.mark.parametrize(
     "arguments, parts",
     [

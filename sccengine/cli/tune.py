@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 import sccengine.functional as F
-from sccengine import backend, get_matmul_precision, models, nn, set_matmul_precision, timings, tuning
+from sccengine import DataError, backend, get_matmul_precision, models, nn, set_matmul_precision, timings, tuning
 from sccengine.autograd import Tensor
 from sccengine.cli.options import (
     Number,
@@ -270,7 +270,7 @@ def _result(record):
 
 def _ship(path, device):
     """Rows for the table from what is known of a device: where the best is clearly better than the rule."""
-    table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"about": "", "rows": []}
+    table = _read_table(path)
     rows = {json.dumps(row["for"], sort_keys=True): row for row in table["rows"]}
     current = [record for record in tuning.store().records() if tuning.is_current(record, device)]
     for record in current:
@@ -286,3 +286,15 @@ def _ship(path, device):
     lines = ",\n".join(f"  {json.dumps(rows[text])}" for text in sorted(rows))
     path.write_text(f'{{\n "about": {json.dumps(table["about"])},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
     click.echo(f"{path}: {len(rows)} rows, after {len(current)} problems timed on this device")
+
+
+def _read_table(path):
+    """The table in the file, an empty one where there is no file."""
+    if not path.exists():
+        return {"about": "", "rows": []}
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        _ = table["about"], [row["for"] for row in table["rows"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: expected a table that sccengine tune --ship wrote ({error!r})") from error
+    return table
