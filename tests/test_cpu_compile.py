@@ -83,9 +83,12 @@ def test_the_users_own_cache_setting_wins_and_is_left_alone(tmp_path):
     python(ADD + "assert numba.config.CACHE_DIR == ''", SCCENGINE_CACHE_DIR=str(tmp_path / "ours"))
 
 
-def test_kernels_run_without_a_writable_cache(tmp_path):
+@pytest.mark.parametrize("variable", ["SCCENGINE_CACHE_DIR", "NUMBA_CACHE_DIR"])
+def test_kernels_run_without_a_writable_cache_and_one_warning_says_so(tmp_path, variable):
     (tmp_path / "file").write_text("a file is no folder")
-    assert python(ADD, SCCENGINE_CACHE_DIR=str(tmp_path / "file")).split()[0] == "None"
+    out = python("import sys\nsys.stderr = sys.stdout" + ADD, **{variable: str(tmp_path / "file")})
+    assert "None" in out.splitlines() and out.count("cannot be written") == 1
+    assert f"{tmp_path / 'file'} cannot be written" in out and f"set {variable} to a folder that can" in out
 
 
 def test_an_edited_helper_changes_the_folder(tmp_path, monkeypatch):

@@ -6,8 +6,8 @@ Arithmetic: contraction to FMA, reassociation (needed to vectorise sums), recipr
 Cache: Numba notices an edit of the file a kernel stands in, not of a helper it imports, and would go on running
 old machine code. So the folder carries a hash of all sources of this package and of Numba's version. It lies in
 $NUMBA_CACHE_DIR, else $SCCENGINE_CACHE_DIR, else the platform's cache folder; without a writable folder kernels
-are compiled anew in each process, and where a file is damaged its kernel is. Numba's own setting is changed only while
-a kernel is being decorated.
+are compiled anew in each process, which warns, and where a file is damaged its kernel is. Numba's own setting is
+changed only while a kernel is being decorated.
 
 Threads: unless the user chose a layer, GNU OpenMP with a short spin where it exists, else Numba's workqueue.
 Workqueue sleeps between launches, and waking it costs 50 to 200 us. OpenMP's own default spins for some ms, at every
@@ -101,10 +101,18 @@ def source_hash():
 
 @functools.cache
 def cache_folder():
-    """The folder of the compiled kernels as a string, or None where it cannot be written."""
+    """The folder of the compiled kernels as a string, or None, after a warning, where it cannot be written."""
     root = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else cache_root()
     folder = writable(root / source_hash())
-    return None if folder is None else str(folder)
+    if folder is None:
+        variable = "NUMBA_CACHE_DIR" if numba.config.CACHE_DIR else "SCCENGINE_CACHE_DIR"
+        warnings.warn(
+            f"{root} cannot be written: this process and each later one compiles the kernels it needs anew, which "
+            f"takes long; set {variable} to a folder that can",
+            stacklevel=2,
+        )
+        return None
+    return str(folder)
 
 
 def shares(parallel):
