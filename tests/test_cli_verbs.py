@@ -114,6 +114,16 @@ def test_doctor(capsys):
     report = {entry["what"]: entry for entry in as_json(capsys, ["doctor", "--json"])}
     assert report["device cpu"]["state"] == "ok" and report["device cuda"]["state"] in ("ok", "missing")
     assert report["CUDA compiler"]["state"] in ("ok", "missing") and report["CUDA kernels on disk"]["state"] == "ok"
+    assert report["CPU kernels on disk"]["state"] == "ok"
+    optional = {what.split()[0] for what in report if what.endswith(")")}
+    assert optional == {"cupy", "PIL", "onnx", "onnxruntime", "optuna", "optuna_dashboard", "psycopg", "IPython"}
+
+
+def test_doctor_says_that_kernels_cannot_be_kept(capsys, monkeypatch):
+    monkeypatch.setattr("sccengine.kernels.cpu.compile.cache_folder", lambda: None)
+    report = {entry["what"]: entry for entry in as_json(capsys, ["doctor", "--json"])}
+    assert report["CPU kernels on disk"]["state"] == "off"
+    assert "see SCCENGINE_CACHE_DIR" in report["CPU kernels on disk"]["detail"]
 
 
 def test_doctor_reports_a_processor_that_computes_wrongly(capsys, monkeypatch):

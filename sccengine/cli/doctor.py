@@ -8,6 +8,7 @@ import importlib.util
 import os
 import platform
 import time
+from pathlib import Path
 
 import click
 import numpy as np
@@ -29,6 +30,11 @@ _VARIABLES = (
 _OPTIONAL = {
     "cupy": ("GPU arrays", 'pip install "sccengine[cuda13x]" (or cuda12x)'),
     "PIL": ("image files", 'pip install "sccengine[images]"'),
+    "onnx": ("export", 'pip install "sccengine[onnx]"'),
+    "onnxruntime": ("checks of exports", 'pip install "sccengine[onnx]"'),
+    "optuna": ("nsga2 and tpe of explore", 'pip install "sccengine[explore]"'),
+    "optuna_dashboard": ("explore dashboard", 'pip install "sccengine[explore]"'),
+    "psycopg": ("explore --storage", 'pip install "sccengine[explore]"'),
     "IPython": ("notebooks", 'pip install "sccengine[notebooks]"'),
 }
 _TOLERANCE = 1e-4  # float32 sums over 8 channels
@@ -83,7 +89,8 @@ def _devices():
     except RuntimeError as error:
         yield "device simulator", "off", str(error)
     yield ("CUDA compiler", *_try_compiler())
-    yield ("CUDA kernels on disk", *_kernels_on_disk())
+    yield ("CPU kernels on disk", *_cpu_kernels_on_disk())
+    yield ("CUDA kernels on disk", *_cuda_kernels_on_disk())
 
 
 def _try_compiler():
@@ -104,16 +111,27 @@ def _try_compiler():
     return "ok", f"numba-cuda {version} with {linker} to link; a kernel for compute capability 9.0 took {seconds:.2f} s"
 
 
-def _kernels_on_disk():
+def _cpu_kernels_on_disk():
+    from sccengine.kernels.cpu.compile import cache_folder
+
+    folder = cache_folder()
+    sizes = [path.stat().st_size for path in Path(folder).rglob("*.nb?")] if folder else []
+    return _kernels_on_disk(folder, len(sizes), sum(sizes))
+
+
+def _cuda_kernels_on_disk():
     from sccengine.kernels.cuda import cubin_cache
 
-    if cubin_cache.folder() is None:
+    return _kernels_on_disk(cubin_cache.folder(), *cubin_cache.size())
+
+
+def _kernels_on_disk(folder, files, size):
+    if folder is None:
         return (
             "off",
             "the cache folder cannot be written (see SCCENGINE_CACHE_DIR): kernels are compiled in each process",
         )
-    files, size = cubin_cache.size()
-    return "ok", f"{files} files, {size / 2**20:.1f} MiB in {cubin_cache.folder()}"
+    return "ok", f"{files} files, {size / 2**20:.1f} MiB in {folder}"
 
 
 def _graphics_processors():
