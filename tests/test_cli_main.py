@@ -1,11 +1,14 @@
 """The command line as a whole: help, lazy imports, one-line errors, exit codes."""
 
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from sccengine.cli.main import VERBS, run
+from sccengine.training import Trainer
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], *([verb, "--help"] for verb in VERBS)])
@@ -93,6 +96,47 @@ def test_ctrl_c_outside_a_run_is_130(monkeypatch, capsys):
     monkeypatch.setattr(sccengine.models, "summarize", interrupted)
     assert run(["summary"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+TRAINING = {
+    "train": ["--epochs", "9"],
+    "compare": ["--epochs", "9", "--schemes", "dw+pw"],
+    "explore": ["--epochs", "9", "--widths", "0.25", "--groups", "2", "--overlaps", "0.5"],
+}
+
+
+def signalled(monkeypatch, number, times, verb, out):
+    """Exit code of a verb to which a signal comes, so many times, in the step after the first."""
+    step = Trainer._train_step
+
+    def interrupted(self, images, labels):
+        step(self, images, labels)
+        if self.step == 2:
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Trainer, "_train_step", interrupted)
+    size = [] if verb == "explore" else ["--width", "0.25"]
+    return run([verb, "--out", str(out), "--device", "cpu", "--quiet", *TRAINING[verb], *size])
+
+
+@pytest.mark.parametrize("number, code", SIGNALS)
+@pytest.mark.parametrize("verb", TRAINING)
+def test_the_exit_code_after_a_signal_is_that_of_shells(monkeypatch, capfd, tmp_path, verb, number, code):
+    assert signalled(monkeypatch, number, 1, verb, tmp_path / "a") == code
+    error = capfd.readouterr().err
+    assert f"stopped by {signal.Signals(number).name} after step 2" in error
+    assert f"sccengine {verb} --out {tmp_path / 'a'}" in error
+    assert ("finishing the step under way, or first compiling its kernels" in error) == (number == signal.SIGINT)
+
+
+@pytest.mark.parametrize("number, code", SIGNALS)
+def test_a_second_signal_ends_it_at_once_with_the_same_exit_code(monkeypatch, capfd, tmp_path, number, code):
+    assert signalled(monkeypatch, number, 2, "train", tmp_path / "a") == code
+    error = capfd.readouterr().err
+    assert error.endswith("sccengine: interrupted\n") and "stopped by" not in error
+    assert not list((tmp_path / "a" / "checkpoints").glob("*2.safetensors"))
 
 
 def test_python_dash_m_works():

@@ -167,15 +167,16 @@ def test_without_a_test_set():
         trainer(test=False, patience=3)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_finishes_the_step_saves_and_can_be_resumed(tmp_path, number):
     whole = trainer()
     whole.fit(3)
     run = trainer(tmp_path)
     previous = signal.getsignal(number)
     _call_after_steps(run, 6, lambda: os.kill(os.getpid(), number))
-    with pytest.raises(TrainingInterrupted, match=f"{signal.Signals(number).name} after step 6 .epoch 2"):
+    with pytest.raises(TrainingInterrupted, match=f"{signal.Signals(number).name} after step 6 .epoch 2") as caught:
         run.fit(3)
+    assert caught.value.signal == number
     assert signal.getsignal(number) is previous
     assert (tmp_path / "checkpoints" / "step-00000006.safetensors").exists()
     again = trainer(tmp_path, seed=3)

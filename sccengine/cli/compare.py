@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from sccengine.cli.interrupted import end_interrupted
 from sccengine.cli.options import (
     Folder,
     Number,
@@ -143,8 +144,7 @@ def compare(
         with usage_errors():
             outcome = comparison.run(out, resume=resume, rounds=rounds, say=_silent if quiet else click.echo)
     except TrainingInterrupted as stop:
-        click.echo(f"sccengine: {stop}: sccengine compare --out {out} --resume", err=True)
-        ctx.exit(130)
+        end_interrupted(ctx, stop, stop, f"sccengine compare --out {out} --resume")
     if not quiet:
         click.echo(
             f"\n{markdown_table(outcome)}\n{out}: compare.md, compare.csv, compare.json, compare.png, curves.png"

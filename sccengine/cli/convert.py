@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sccengine import backend, data
+from sccengine.cli.interrupted import end_interrupted
 from sccengine.cli.options import (
     Folder,
     data_dir_option,
@@ -137,8 +138,7 @@ def convert(
         try:
             fine_tune(trainer, conversion, finetune)
         except TrainingInterrupted as stop:
-            click.echo(f"sccengine: {stop}: sccengine train --out {out} --resume", err=True)
-            ctx.exit(130)
+            end_interrupted(ctx, stop, stop, f"sccengine train --out {out} --resume")
     if as_json:
         print_json(conversion.record)
     else:

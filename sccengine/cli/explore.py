@@ -12,6 +12,7 @@ import click
 from sccengine import backend
 from sccengine.cli.explore_team import Team
 from sccengine.cli.explore_text import Ticker, headline, outcome, status_json, status_text
+from sccengine.cli.interrupted import end_interrupted
 from sccengine.cli.options import (
     Folder,
     Number,
@@ -250,8 +251,7 @@ def explore(ctx, out, storage, name, data_dir, seconds, workers, device, dry_run
         except KeyboardInterrupt as stop:
             team.interrupt()
             reason = stop if isinstance(stop, TrainingInterrupted) else "interrupted; everything is saved"
-            click.echo(f"sccengine: {reason}: {_again(out, storage, study)}", err=True)
-            ctx.exit(130)
+            end_interrupted(ctx, stop, reason, _again(out, storage, study))
     if not quiet:
         ticker()
         click.echo(outcome(study))

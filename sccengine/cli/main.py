@@ -1,6 +1,7 @@
 """``sccengine VERB ...``: finds the verb's file, and turns every way of failing into one line and an exit code.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. SCCENGINE_DEBUG=1 shows the traceback behind a line.
+Exit codes: 0 done, 1 failed, 2 wrong usage; after a signal 128 + its number, as shells have it: 130 after Ctrl-C, 143
+after SIGTERM, 129 after a closed terminal (SIGHUP). SCCENGINE_DEBUG=1 shows the traceback behind a line.
 
 A verb is a file of this package with a click command of the same name, imported only when it is asked for, so that
 ``sccengine --help`` loads neither NumPy nor Numba. A new one needs its file and its line in VERBS.
@@ -17,6 +18,7 @@ import warnings
 import click
 
 from sccengine import __version__
+from sccengine.cli.interrupted import exit_code
 
 VERBS = {
     "train": "Train a model; without options, a small network on handwritten digits.",
@@ -73,6 +75,8 @@ def cli(ctx):
       sccengine summary --scheme dw+pw           what a network costs
       sccengine compare --out runs/schemes       what each scheme costs and gives
       sccengine doctor                           what works on this machine
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 after Ctrl-C, 143 after SIGTERM, 129 after a closed terminal.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
@@ -96,7 +100,7 @@ def run(arguments=None):
         except click.Abort as error:
             if isinstance(error.__cause__, EOFError):  # which click takes for an end that somebody typed
                 return _fail(_describe(error.__cause__), 1)
-            return _fail("interrupted", 130)
+            return _fail("interrupted", exit_code(error.__cause__))
         except click.UsageError as error:
             verb = error.ctx.command_path if error.ctx else "sccengine"
             return _fail(f"{error.format_message()} ({verb} --help shows what is possible)", 2)

@@ -9,6 +9,7 @@ import click
 
 from sccengine.certify import certify_model, problems
 from sccengine.cli.dry_run import check_run
+from sccengine.cli.interrupted import end_interrupted
 from sccengine.cli.options import (
     Folder,
     Number,
@@ -142,8 +143,7 @@ def train(
     try:
         trainer.fit(epochs, resume)
     except TrainingInterrupted as stop:
-        click.echo(f"sccengine: {stop}: sccengine train --out {out} --resume", err=True)
-        ctx.exit(130)
+        end_interrupted(ctx, stop, stop, f"sccengine train --out {out} --resume")
     if not quiet:
         _report(trainer, out)
 

@@ -100,7 +100,7 @@ class Study:
         data_dir   where the data set's files are;  device: as everywhere
         train, cost   see worker.Worker: other things than training and costing may be explored
 
-        Ctrl-C or SIGTERM raise KeyboardInterrupt or TrainingInterrupted once the trial under way can be resumed.
+        Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt or TrainingInterrupted once the trial under way can go on.
         """
         plan = self.plan
         deadline = None if seconds is None else time.monotonic() + seconds

@@ -27,5 +27,13 @@ class NonFiniteLossError(RuntimeError):
         self.layer = layer
 
 
-class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM: the step was finished and, where the run has a directory, a checkpoint saved."""
+class Interrupted(KeyboardInterrupt):
+    """A signal came, `signal` (signal.Signals): that of Ctrl-C, SIGTERM or SIGHUP."""
+
+    def __init__(self, message, signal):
+        super().__init__(message)
+        self.signal = signal
+
+
+class TrainingInterrupted(Interrupted):
+    """A signal came, the step was finished and, where the run has a directory, a checkpoint saved."""

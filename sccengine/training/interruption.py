@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal as requests: the step under way is finished. A second Ctrl-C stops at once."""
+"""Ctrl-C, SIGTERM and a closed terminal as requests: the step under way is finished. A second one stops at once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import os
 import signal
 import threading
 
+from sccengine.training.errors import Interrupted
+
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last
-_NOTICE = b"\nfinishing the step under way, then saving; press Ctrl-C again to stop at once\n"
+# A first step may wait for its kernels, of which nothing here knows.
+_NOTICE = (
+    b"\nfinishing the step under way, or first compiling its kernels, then saving; press Ctrl-C again to stop at once\n"
+)
 
 
 class Interruption:
-    """A context manager that catches the signals; `requested` is the name of the one that came, or None.
+    """A context manager that catches the signals; `requested` is the one that came (signal.Signals), or None.
 
     Python delivers signals to the main thread only: in another thread nothing is caught and nothing requested.
     """
@@ -33,8 +38,8 @@ class Interruption:
 
     def _receive(self, number, frame):
         if self.requested is not None:
-            raise KeyboardInterrupt
-        self.requested = signal.Signals(number).name
+            raise Interrupted("stopped at once", signal.Signals(number))
+        self.requested = signal.Signals(number)
         if number == signal.SIGINT:
             # Not print(): the signal may have come in the middle of one.
             os.write(2, _NOTICE)

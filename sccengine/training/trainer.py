@@ -149,8 +149,8 @@ class Trainer:
         ends there, as a finished one.
 
         Raises RunDirectoryError (in use, holds a run, contradicts this one), CheckpointError, NonFiniteLossError,
-        ValueError for fewer epochs than before, and TrainingInterrupted (a KeyboardInterrupt) after Ctrl-C or SIGTERM,
-        when the state has been saved.
+        ValueError for fewer epochs than before, and TrainingInterrupted (a KeyboardInterrupt) after Ctrl-C, SIGTERM or
+        SIGHUP, when the state has been saved.
         """
         epochs = numeric.whole("fit", "epochs", epochs)
         with ExitStack() as stack:
@@ -473,15 +473,17 @@ class Trainer:
         self._last_saved = time.monotonic()
 
     def _stop_if_asked(self, epochs):
-        if not self._interruption.requested:
+        signal = self._interruption.requested
+        if signal is None:
             return
         self._read_back()
-        where = f"stopped by {self._interruption.requested} after step {self.step} (epoch {self.epochs_done + 1})"
+        where = f"stopped by {signal.name} after step {self.step} (epoch {self.epochs_done + 1})"
         if self.directory is None:
-            raise TrainingInterrupted(f"{where}; fit({epochs}) goes on from here")
+            raise TrainingInterrupted(f"{where}; fit({epochs}) goes on from here", signal)
         self._save_checkpoint()
         self.directory.save_pictures(self.history, self.best)
-        raise TrainingInterrupted(f"{where}; everything is saved in {self.directory.path}, resuming goes on from here")
+        place = f"everything is saved in {self.directory.path}, resuming goes on from here"
+        raise TrainingInterrupted(f"{where}; {place}", signal)
 
     def _write_outcome(self):
         if self.directory is None:

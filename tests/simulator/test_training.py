@@ -1,5 +1,7 @@
 """The trainer on a device: captured or not, whenever losses are read, the same bits; broken losses by their step."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -42,7 +44,7 @@ def _interrupt_after(run, steps):
     def interrupting():
         step()
         if run.scheduler.current_step == steps:
-            run._interruption.requested = "SIGINT"
+            run._interruption.requested = signal.SIGINT
 
     run.scheduler.step = interrupting
 
