@@ -159,6 +159,7 @@ def test_ctrl_c_in_a_team_leaves_waiting_trials_and_says_how_to_go_on(tmp_path):
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     assert f"sccengine explore --out '{out}'" in error and "Traceback" not in error
+    assert error.count("sccengine: stopped by SIGINT after step") == 1 and "SIGTERM" not in error
     trials = Study(out).trials()
     assert [(trial.state, trial.worker) for trial in trials] == [("waiting", None)] * 2
     assert all(trial.epochs > 0 for trial in trials) and not list((out / "workers").iterdir())

@@ -12,7 +12,7 @@ import click
 from sccengine import backend
 from sccengine.cli.explore_team import Team
 from sccengine.cli.explore_text import Ticker, headline, outcome, status_json, status_text
-from sccengine.cli.interrupted import end_interrupted
+from sccengine.cli.interrupted import end_interrupted, exit_code
 from sccengine.cli.options import (
     Folder,
     Number,
@@ -202,8 +202,9 @@ _database = together(
 @device_option
 @click.option("--dry-run", is_flag=True, help="Say what would be searched; train and write nothing.")
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+@click.option("--member", is_flag=True, hidden=True)  # of a Team, whose first process says what stopped the search
 @click.pass_context
-def explore(ctx, out, storage, name, data_dir, seconds, workers, device, dry_run, quiet, **settings):
+def explore(ctx, out, storage, name, data_dir, seconds, workers, device, dry_run, quiet, member, **settings):
     """Search the designs of a model for those that no other beats: most accurate for what they cost.
 
     Designs are combinations of model, scheme, width, channel groups and overlap. Each is costed before it is trained,
@@ -250,6 +251,8 @@ def explore(ctx, out, storage, name, data_dir, seconds, workers, device, dry_run
             team.wait()
         except KeyboardInterrupt as stop:
             team.interrupt()
+            if member:
+                ctx.exit(exit_code(stop))
             reason = stop if isinstance(stop, TrainingInterrupted) else "interrupted; everything is saved"
             end_interrupted(ctx, stop, reason, _again(out, storage, study))
     if not quiet:

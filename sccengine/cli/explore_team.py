@@ -18,7 +18,8 @@ class Team:
     """
 
     def __init__(self, count, out, storage, name, data_dir, device, seconds):
-        self._command = [sys.executable, "-m", "sccengine", "explore", "--out", str(out), "--quiet", "--device", device]
+        self._command = [sys.executable, "-m", "sccengine", "explore", "--out", str(out), "--quiet", "--member"]
+        self._command += ["--device", device]
         self._environment = dict(os.environ)
         if storage is not None:
             # Not among the words of the command, which everyone on the machine can read: it may hold a password.
