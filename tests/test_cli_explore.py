@@ -75,10 +75,13 @@ def test_an_option_that_differs_from_the_study_is_refused(explored, capsys, opti
         ),
         (["--study", "x"], "--study names a study in a database, which --storage URL says"),
         (["status"], "which study? DIR, or --storage URL --study NAME"),
+        (["--storage", "sqlite:///x.db"], "a study's database is a postgresql:// URL, got sqlite://..."),
+        (["status", "--storage", "x.db", "--study", "x"], "a postgresql:// URL, got a text without ://"),
     ],
 )
 def test_wrong_usage(capsys, arguments, text, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # which none of these gets as far as to need
     assert run(["explore", *arguments]) == 2
     assert text in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

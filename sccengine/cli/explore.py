@@ -322,7 +322,8 @@ def _existing(out, storage, name):
     """The study that the arguments name; a usage error or RunDirectoryError where there is none."""
     if out is None and not (storage and name):
         raise click.UsageError("which study? DIR, or --storage URL --study NAME", click.get_current_context())
-    study = Study(out or Path("runs") / f"explore-{name}", storage, name)
+    with usage_errors():
+        study = Study(out or Path("runs") / f"explore-{name}", storage, name)
     study.plan  # noqa: B018 - raises where there is no study
     return study
 

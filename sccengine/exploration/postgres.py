@@ -39,10 +39,16 @@ _PATIENCE = 120.0  # seconds for which a lost connection is tried again
 class PostgresStore:
     """The study called `study` in the database at `url`; the same methods as FileStore.
 
-    Raises ImportError that says what to install, and RuntimeError where the database cannot be reached.
+    Raises ValueError for another kind of URL, ImportError that says what to install, and RuntimeError where the
+    database cannot be reached.
     """
 
     def __init__(self, url, study):
+        scheme, found, _ = url.partition("://")
+        if scheme not in ("postgresql", "postgres"):
+            # Without the rest, in which a password may stand.
+            got = f"{scheme}://..." if found else "a text without ://"
+            raise ValueError(f"storage: a study's database is a postgresql:// URL, got {got}")
         try:
             import psycopg
             from psycopg.types.json import Jsonb
