@@ -72,11 +72,30 @@ def test_a_folder_of_another_kind_is_refused_and_left_alone(trained, tmp_path, c
     _fails(
         capfd, ["compare", "--out", other, "--quiet", "--device", "cpu"], 1, "settings.json: expected an object with"
     )
+    _fails(
+        capfd, ["explore", "--out", other, "--device", "cpu"], 1, "does not describe an exploration: it has no space"
+    )
+    (other / "settings.json").write_text("[1]")
+    _fails(capfd, ["explore", "status", other], 1, "settings.json: expected an object, found list")
     assert {path.name for path in other.iterdir()} - {"run.lock"} == {"settings.json"}
     before = sorted(path.name for path in trained.iterdir())
     _fails(capfd, ["compare", "--out", trained, "--quiet", "--device", "cpu"], 2, f"{trained} holds a run")
     _fails(capfd, ["explore", "--out", trained, "--quiet", "--device", "cpu"], 1, f"{trained} holds a run")
     assert sorted(path.name for path in trained.iterdir()) == before
+
+
+def test_comparison_and_exploration_refuse_each_others_folders(tmp_path, capfd):
+    compared, explored = tmp_path / "compared", tmp_path / "explored"
+    one = ["--out", compared, "--schemes", "dw+pw", "--seeds", "1", "--rounds", "2"]
+    assert run([str(word) for word in ["compare", *one, *SHORT]]) == 0
+    assert run(["explore", "--out", str(explored), "--trials", "1", "--widths", "0.25", *SHORT[:2], *SHORT[4:]]) == 0
+    for verb in (["explore", "status"], ["explore", "report"], ["explore", "--device", "cpu", "--out"]):
+        _fails(capfd, [*verb, compared], 1, f"{compared} holds a comparison: choose another folder for an exploration")
+    for resume in ([], ["--resume"]):
+        words = f"{explored} holds an exploration: choose another folder for a comparison"
+        _fails(capfd, ["compare", *resume, "--out", explored], 1, words)
+    (explored / "settings.json").write_text('{"storage": "postgresql://host/lab", "study": "a"}')
+    _fails(capfd, ["compare", "--out", explored], 1, "holds an exploration")
 
 
 def test_options_that_a_run_has_its_own_of_are_refused(trained, tmp_path, capfd):

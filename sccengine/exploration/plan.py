@@ -93,5 +93,7 @@ class Plan:
         """The plan that ``as_dict`` described. Raises RunDirectoryError that names `source` for what is none."""
         try:
             return cls(**{**values, "space": Space.from_dict(values["space"])})
-        except (KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
+            raise RunDirectoryError(f"{source} does not describe an exploration: it has no {error.args[0]}") from error
+        except (TypeError, ValueError) as error:
             raise RunDirectoryError(f"{source} does not describe an exploration ({error})") from error

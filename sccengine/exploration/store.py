@@ -62,11 +62,16 @@ class FileStore:
     def read_plan(self):
         """The plan as plain values, or None where there is no study yet."""
         try:
-            return json.loads(self.settings.read_text(encoding="utf-8"))
+            values = json.loads(self.settings.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise RunDirectoryError(f"{self.settings}: cannot be read ({error})") from error
+        if not isinstance(values, dict):
+            raise RunDirectoryError(f"{self.settings}: expected an object, found {type(values).__name__}")
+        if "variants" in values:
+            raise RunDirectoryError(f"{self.path} holds a comparison: choose another folder for an exploration")
+        return values
 
     def begin(self, plan, saved):
         """Whether `plan` (plain values) was put in the place of `saved` (None: of nothing): not if that is no longer

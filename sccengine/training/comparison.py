@@ -172,11 +172,11 @@ class Comparison:
             raise RunDirectoryError(f"{out} holds a run: choose another folder for a comparison")
         path = out / "settings.json"
         if path.exists():
+            saved = read_settings(out)
             if not resume:
                 raise RunDirectoryError(
                     f"{out} already holds a comparison: resume it, or choose another folder for a new one"
                 )
-            saved = read_settings(out)
             shared = {"options": saved["options"], "epochs": saved["epochs"]}
             refuse_differences({"options": self.options, "epochs": self.epochs}, shared, path)
             there = [Variant(**variant) for variant in saved["variants"]]
@@ -278,6 +278,8 @@ def read_settings(out):
         raise RunDirectoryError(f"{out} holds no comparison: it has no {path.name}") from None
     except ValueError as error:
         raise RunDirectoryError(f"{path}: cannot be read ({error})") from error
+    if isinstance(settings, dict) and {"space", "storage"} & set(settings):  # a plan, or where one is
+        raise RunDirectoryError(f"{out} holds an exploration: choose another folder for a comparison")
     keys = ("options", "epochs", "variants", "seeds")
     if not isinstance(settings, dict) or any(key not in settings for key in keys):
         raise RunDirectoryError(f"{path}: expected an object with {', '.join(keys)}")
