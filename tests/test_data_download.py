@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import sys
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -162,5 +163,13 @@ def test_the_command(server, tmp_path, capsys):
     assert capsys.readouterr().out == ""
     server.content = b"something else"
     assert run(["download", "cifar10", "--data-dir", str(tmp_path / "other")]) == 1
-    error = capsys.readouterr().err
-    assert "expected SHA-256" in error and error.count("\n") == 1
+    captured = capsys.readouterr()
+    assert "expected SHA-256" in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+
+
+def test_the_command_has_a_bar_in_a_terminal(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(["download", "cifar10", "--data-dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "\u2501" in out and "cifar-10-binary.tar.gz: complete" in out

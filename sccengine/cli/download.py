@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from sccengine.cli.options import data_dir_option
@@ -23,13 +25,18 @@ def download(dataset, data_dir, quiet):
       sccengine download cifar10
       sccengine download cifar100 --data-dir ~/data
     """
-    if quiet:
-        fetch(dataset, data_dir)
-        return
+    if quiet or not (sys.stdout and sys.stdout.isatty()):
+        path = fetch(dataset, data_dir)
+    else:
+        path = _fetch_with_bar(dataset, data_dir)
+    if not quiet:
+        click.echo(f"{path}: complete, SHA-256 as known; next: sccengine train --preset {dataset}")
+
+
+def _fetch_with_bar(dataset, data_dir):
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = TextColumn("{task.description}"), BarColumn(bar_width=32), DownloadColumn(), TransferSpeedColumn()
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task(ARCHIVES[dataset].name, total=None)
-        path = fetch(dataset, data_dir, lambda here, total: bar.update(task, completed=here, total=total))
-    click.echo(f"{path}: complete, SHA-256 as known; next: sccengine train --preset {dataset}")
+        return fetch(dataset, data_dir, lambda here, total: bar.update(task, completed=here, total=total))
