@@ -427,6 +427,8 @@ def test_ctrl_c_keeps_the_finished_rows(quick, tmp_path, capsys, monkeypatch):
         (["depthwise", "--variant", "tiles"], "it has only one way"),
         (["scc", "--axis", "cg=3"], "3"),
         (["scc", "--clock", "cpu", "--threads", "2"], "--threads 1"),
+        (["scc", "--threads", "1000"], "threads must be from 1 to"),
+        (["scc", "--threads", "1000", "--list"], "threads must be from 1 to"),
         (["scc", "--min-samples", "1"], "3"),
         (["scc", "--max-noise", "0"], "above 0"),
     ],

@@ -108,7 +108,7 @@ def test_damaged_settings_are_named(tmp_path, capsys, content):
     "arguments, words",
     [
         (["--schemes", "dw+pw,dense"], "'dense' is not one of"),
-        (["--groups", "2,x"], "'x' is not a valid integer"),
+        (["--groups", "2,x"], "'x' is not a valid whole number"),
         (["--overlap", "0.5,1"], "1 must be below 1"),
         (["--seeds", "0"], "0 is not in the range"),
         (["--seeds", "1,-2"], "-2 is not in the range"),

@@ -40,6 +40,7 @@ def test_help_loads_neither_numpy_nor_numba():
         (["train", "--epoch5", "3"], ["--epoch5"]),
         (["train", "--epochs", "0"], ["--epochs", "0"]),
         (["train", "--epochs", "many"], ["--epochs", "many"]),
+        (["train", "--epochs", "2.5"], ["--epochs", "'2.5' is not a valid whole number"]),
         (["train", "--lr", "nan"], ["--lr", "nan", "finite"]),
         (["train", "--lr", "-1"], ["--lr", "-1", "above 0"]),
         (["train", "--overlap", "1"], ["--overlap", "below 1"]),

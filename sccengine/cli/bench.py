@@ -11,10 +11,18 @@ from sccengine.bench import catalog, harness, tables
 from sccengine.bench.compare import compare
 from sccengine.bench.rows import read_rows, write_rows
 from sccengine.bench.selection import rows_with, select
-from sccengine.cli.options import Folder, Number, OutputFile, device_option, usage_errors
+from sccengine.cli.options import Folder, Number, OutputFile, Whole, device_option, usage_errors
 from sccengine.training.files import write_json
 
 _file = click.Path(dir_okay=False, path_type=Path)
+
+
+def _use_threads(ctx, param, count):
+    """Set them at once: whatever is asked for, more than there are is wrong usage."""
+    if count is not None:
+        with usage_errors():
+            backend.set_num_threads(count)
+    return count
 
 
 @click.command()
@@ -31,7 +39,7 @@ _file = click.Path(dir_okay=False, path_type=Path)
 @click.option("--only", multiple=True, metavar="GLOB", help="Only candidates with such a name. May be repeated.")
 @click.option("--variant", "variants", multiple=True, metavar="NAME", help="Only the bare kernels of this variant.")
 @click.option("--small", is_flag=True, help="Tiny cases, for a quick look.")
-@click.option("--min-samples", type=click.IntRange(min=3), metavar="N", default=20, show_default=True)
+@click.option("--min-samples", type=Whole(min=3), metavar="N", default=20, show_default=True)
 @click.option(
     "--max-noise",
     type=Number(above=0),
@@ -44,7 +52,7 @@ _file = click.Path(dir_okay=False, path_type=Path)
     "--timeout", type=Number(above=0), metavar="S", default=20, show_default=True, help="or for so long, a case."
 )
 @click.option("--cache", type=click.Choice(("warm", "cold", "both")), default="both", show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="On the CPU.  [default: all]")
+@click.option("--threads", type=Whole(min=1), metavar="N", callback=_use_threads, help="On the CPU.  [default: all]")
 @click.option(
     "--clock",
     type=click.Choice(("wall", "cpu")),
@@ -52,7 +60,7 @@ _file = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     help="cpu: this process's processor time, which other processes cannot lengthen; one thread only.",
 )
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Of the inputs.  [default: drawn anew, and kept]")
+@click.option("--seed", type=Whole(min=0), metavar="N", help="Of the inputs.  [default: drawn anew, and kept]")
 @click.option("--json", "json_file", type=OutputFile(), metavar="FILE", help="Write a row per case, after each case.")
 @click.option("--compare", "pair", type=_file, nargs=2, metavar="A B", help="Compare two files of rows.")
 @click.option("--plot", type=_file, metavar="FILE", help="Draw roofline and kernel ladder of a file of rows.")

@@ -10,6 +10,7 @@ from sccengine import backend, models
 from sccengine.certify import Layer, certify_layer, certify_model, problems, read_certificate
 from sccengine.cli.options import (
     OutputFile,
+    Whole,
     device_option,
     flag,
     given_options,
@@ -26,7 +27,7 @@ from sccengine.training.run_directory import RunDirectory
 
 FILE_NAME = "certificate.json"
 _OF_A_LAYER = ("in_channels", "out_channels")
-_count = click.IntRange(min=1)
+_count = Whole(min=1)
 
 _subject_options = together(
     click.option("--layer", type=click.Choice(["scc"]), help="One sliding-channel layer instead of a model."),

@@ -9,6 +9,7 @@ from sccengine.cli.options import (
     Folder,
     Number,
     Several,
+    Whole,
     device_option,
     flag,
     given_options,
@@ -36,10 +37,10 @@ class Seeds(click.ParamType):
         if isinstance(value, list):
             return value
         parts = [part.strip() for part in value.split(",")]
-        number = click.IntRange(min=0, max=2**63 - 1)
+        number = Whole(min=0, max=2**63 - 1)
         if len(parts) > 1:
             return list(dict.fromkeys(number.convert(part, param, ctx) for part in parts if part))
-        return list(range(click.IntRange(min=1, max=10_000).convert(parts[0], param, ctx)))
+        return list(range(Whole(min=1, max=10_000).convert(parts[0], param, ctx)))
 
 
 _grid_options = together(
@@ -53,7 +54,7 @@ _grid_options = together(
     ),
     click.option(
         "--groups",
-        type=Several(click.IntRange(min=1)),
+        type=Several(Whole(min=1)),
         metavar="N,...",
         default="2",
         show_default=True,
@@ -88,7 +89,7 @@ _grid_options = together(
 @device_option
 @click.option(
     "--rounds",
-    type=click.IntRange(min=2),
+    type=Whole(min=2),
     metavar="N",
     default=30,
     show_default=True,

@@ -10,6 +10,7 @@ from sccengine import backend, data
 from sccengine.cli.interrupted import end_interrupted
 from sccengine.cli.options import (
     Folder,
+    Whole,
     data_dir_option,
     dataset_option,
     device_option,
@@ -41,18 +42,16 @@ _conversion_options = together(
     sliding_options,
     click.option(
         "--calibrate",
-        type=click.IntRange(min=0),
+        type=Whole(min=0),
         metavar="IMAGES",
         default=256,
         show_default=True,
         help="Training images on which the layers' outputs are reproduced; 0: weights are only cut.",
     ),
-    click.option(
-        "--finetune", type=click.IntRange(min=0), metavar="EPOCHS", default=0, show_default=True, help="Train on."
-    ),
+    click.option("--finetune", type=Whole(min=0), metavar="EPOCHS", default=0, show_default=True, help="Train on."),
     click.option(
         "--restarts",
-        type=click.IntRange(min=0),
+        type=Whole(min=0),
         metavar="N",
         default=8,
         show_default=True,

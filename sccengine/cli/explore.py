@@ -17,6 +17,7 @@ from sccengine.cli.options import (
     Folder,
     Number,
     Several,
+    Whole,
     device_option,
     flag,
     given_options,
@@ -93,7 +94,7 @@ _space_options = together(
     ),
     click.option(
         "--groups",
-        type=Several(click.IntRange(min=1)),
+        type=Several(Whole(min=1)),
         metavar="CG,...",
         default=",".join(map(str, Space.groups)),
         show_default=True,
@@ -129,9 +130,7 @@ _search_options = together(
         show_default=True,
         help="auto: grid if the trials are enough for all designs, else nsga2 with Optuna, random without.",
     ),
-    click.option(
-        "--trials", type=click.IntRange(min=1), metavar="N", default=40, show_default=True, help="Designs to train."
-    ),
+    click.option("--trials", type=Whole(min=1), metavar="N", default=40, show_default=True, help="Designs to train."),
     click.option(
         "--limit",
         "limits",
@@ -142,7 +141,7 @@ _search_options = together(
     ),
     click.option(
         "--seeds",
-        type=click.IntRange(min=1),
+        type=Whole(min=1),
         metavar="N",
         default=1,
         show_default=True,
@@ -176,7 +175,7 @@ _work_options = together(
     click.option(
         "--time", "seconds", type=Duration(), metavar="TIME", help="Begin no trial later than that: 90s, 10m, 2h."
     ),
-    click.option("--workers", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Processes."),
+    click.option("--workers", type=Whole(1), metavar="N", default=1, show_default=True, help="Processes."),
 )
 
 _folder = click.argument("out", required=False, metavar="[DIR]", type=Folder())
@@ -298,7 +297,7 @@ def report(out, storage, name):
 @_folder
 @_database
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(min=1, max=65535), metavar="N", default=8080, show_default=True)
+@click.option("--port", type=Whole(min=1, max=65535), metavar="N", default=8080, show_default=True)
 def dashboard(out, storage, name, host, port):
     """Show the study in DIR in optuna-dashboard, in a browser, until Ctrl-C; it follows what the workers do."""
     from sccengine.exploration.dashboard import serve

@@ -53,6 +53,12 @@ class Number(click.ParamType):
         return number
 
 
+class Whole(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "whole number"  # what click's messages call it
+
+
 class PerLayer(click.ParamType):
     """A value of another type for all layers, or a list of them, one for each, written with commas between them."""
 
@@ -147,7 +153,7 @@ def flag(name):
 
 image_options = together(
     click.option("--input", "input_shape", type=Shape(), default="1x8x8", show_default=True, help="Size of one image."),
-    click.option("--classes", type=click.IntRange(min=1), metavar="N", default=10, show_default=True),
+    click.option("--classes", type=Whole(min=1), metavar="N", default=10, show_default=True),
 )
 
 
@@ -167,7 +173,7 @@ size_options = together(
 sliding_options = together(
     click.option(
         "--groups",
-        type=PerLayer(click.IntRange(min=1)),
+        type=PerLayer(Whole(min=1)),
         metavar="N[,N...]",
         default=2,
         show_default=True,
@@ -221,9 +227,7 @@ dataset_option = click.option(
 )
 
 learning_options = together(
-    click.option(
-        "--batch-size", type=click.IntRange(min=1), metavar="N", default=RECIPE["batch_size"], show_default=True
-    ),
+    click.option("--batch-size", type=Whole(min=1), metavar="N", default=RECIPE["batch_size"], show_default=True),
     click.option("--optimizer", type=click.Choice(OPTIMIZERS), default=RECIPE["optimizer"], show_default=True),
     click.option(
         "--lr",
@@ -272,13 +276,13 @@ recipe_options = together(
         show_default=True,
         help="Vary the training images at random.",
     ),
-    click.option("--epochs", type=click.IntRange(min=1), metavar="N", default=60, show_default=True),
+    click.option("--epochs", type=Whole(min=1), metavar="N", default=60, show_default=True),
     learning_options,
 )
 
 seed_option = click.option(
     "--seed",
-    type=click.IntRange(min=0, max=2**63 - 1),
+    type=Whole(min=0, max=2**63 - 1),
     metavar="N",
     default=0,
     envvar="SCCENGINE_SEED",

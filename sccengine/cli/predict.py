@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 from sccengine import DataError, data
-from sccengine.cli.options import device_option, json_option, print_json, run_argument
+from sccengine.cli.options import Whole, device_option, json_option, print_json, run_argument
 from sccengine.cli.trained import WEIGHTS, load_trained
 from sccengine.training import predict as predict_images
 from sccengine.training.job import normalisation
@@ -17,7 +17,7 @@ from sccengine.training.job import normalisation
 @click.command()
 @run_argument
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes to print.")
+@click.option("--top", type=Whole(min=1), default=3, show_default=True, help="How many classes to print.")
 @click.option(
     "--invert",
     is_flag=True,

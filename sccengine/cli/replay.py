@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from sccengine.cli.options import OutputFile, data_dir_option, json_option, print_json, run_argument, usage_errors
+from sccengine.cli.options import (
+    OutputFile,
+    Whole,
+    data_dir_option,
+    json_option,
+    print_json,
+    run_argument,
+    usage_errors,
+)
 from sccengine.training import Replay
 
 _SHOWN = 12
@@ -12,9 +20,7 @@ _SHOWN = 12
 
 @click.command()
 @run_argument
-@click.option(
-    "--step", type=click.IntRange(min=0), metavar="N", required=True, help="Counted from 1; 0: before the first."
-)
+@click.option("--step", type=Whole(min=0), metavar="N", required=True, help="Counted from 1; 0: before the first.")
 @click.option(
     "--save",
     type=OutputFile(),

@@ -13,6 +13,7 @@ from sccengine.cli.interrupted import end_interrupted
 from sccengine.cli.options import (
     Folder,
     Number,
+    Whole,
     device_option,
     flag,
     given_options,
@@ -28,17 +29,13 @@ from sccengine.training.job import build_trainer, choose_rates
 from sccengine.training.run_directory import RunDirectory
 
 _patience_option = click.option(
-    "--patience", type=click.IntRange(min=1), metavar="N", help="Stop after N epochs without a better one."
+    "--patience", type=Whole(min=1), metavar="N", help="Stop after N epochs without a better one."
 )
 
 _checkpoint_options = together(
-    click.option(
-        "--checkpoint-steps", type=click.IntRange(min=1), metavar="N", help="A checkpoint also every N steps."
-    ),
+    click.option("--checkpoint-steps", type=Whole(min=1), metavar="N", help="A checkpoint also every N steps."),
     click.option("--checkpoint-seconds", type=Number(above=0), help="A checkpoint also every so many seconds."),
-    click.option(
-        "--keep", type=click.IntRange(min=2), metavar="N", default=3, show_default=True, help="Checkpoints to keep."
-    ),
+    click.option("--keep", type=Whole(min=2), metavar="N", default=3, show_default=True, help="Checkpoints to keep."),
 )
 
 

@@ -15,6 +15,7 @@ from sccengine.autograd import Tensor
 from sccengine.cli.options import (
     Number,
     OutputFile,
+    Whole,
     device_option,
     flag,
     given_options,
@@ -64,7 +65,7 @@ class Passes(click.ParamType):
 _problem_options = together(
     model_options,
     image_options,
-    click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=32, show_default=True),
+    click.option("--batch-size", type=Whole(min=1), metavar="N", default=32, show_default=True),
     click.option(
         "--shape",
         type=Layer(),
