@@ -16,6 +16,7 @@ from sccengine.cli.options import (
     given_options,
     image_options,
     json_option,
+    model_of,
     model_options,
     print_json,
     together,
@@ -129,12 +130,7 @@ def _certified(ctx, given, run, layer, in_channels, out_channels, device, again,
             raise click.ClickException(f"{run}: config.json has no {', '.join(missing)}: not begun by sccengine train")
         described, model = config["model"], build_model(config)
     else:
-        image, classes, name = settings.pop("input_shape"), settings.pop("classes"), settings.pop("model")
-        described = {**settings, "in_channels": image[0], "num_classes": classes}
-        with usage_errors():
-            model = models.build(name, **described)
-            models.check_image_size(model, image[1:])
-        described = {"name": name, **described}
+        model, described = model_of(**settings)
     return certify_model(model, described, device, again, _tell)
 
 

@@ -11,10 +11,12 @@ from sccengine.cli.options import (
     Several,
     Whole,
     device_option,
-    flag,
     given_options,
     model_option,
+    quiet_option,
     recipe_options,
+    refuse_contradictions,
+    silent,
     size_options,
     together,
     usage_errors,
@@ -96,7 +98,7 @@ _grid_options = together(
     help="Timed rounds of training steps, twice over, when all runs are done.",
 )
 @click.option("--dry-run", is_flag=True, help="List the runs and what their models cost; train and write nothing.")
-@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+@quiet_option
 @click.pass_context
 def compare(
     ctx, out, resume, schemes, groups, overlap, seeds, data_dir, device, epochs, rounds, dry_run, quiet, **options
@@ -127,7 +129,9 @@ def compare(
         if not resume and not dry_run:
             message = f"{out} already holds a comparison: add --resume to go on with it, or choose another --out"
             raise click.UsageError(message, ctx)
-        options, epochs = _as_begun(ctx, out, saved, given, {**options, "epochs": epochs})
+        asked, begun = {**options, "epochs": epochs}, {**saved["options"], "epochs": saved["epochs"]}
+        refuse_contradictions(ctx, given & set(asked), asked, begun, "comparison", out)
+        options, epochs = saved["options"], saved["epochs"]
         variants, seeds_there = _grid_as_begun(out, saved)
         if not given & {"schemes", "groups", "overlap"}:
             schemes = []
@@ -143,7 +147,7 @@ def compare(
         return
     try:
         with usage_errors():
-            outcome = comparison.run(out, resume=resume, rounds=rounds, say=_silent if quiet else click.echo)
+            outcome = comparison.run(out, resume=resume, rounds=rounds, say=silent if quiet else click.echo)
     except TrainingInterrupted as stop:
         end_interrupted(ctx, stop, stop, f"sccengine compare --out {out} --resume")
     if not quiet:
@@ -154,19 +158,6 @@ def compare(
     if failed := states.count("failed"):
         click.echo(f"sccengine: {failed} of {len(states)} runs failed; {out / 'compare.md'} says why", err=True)
         ctx.exit(1)
-
-
-def _as_begun(ctx, out, saved, given, asked):
-    """(options, epochs) of the comparison in `out`; a usage error if one that is given differs."""
-    begun = {**saved["options"], "epochs": saved["epochs"]}
-    for name in sorted(given & set(asked)):
-        if asked[name] != begun.get(name):
-            raise click.UsageError(
-                f"{flag(name)} {asked[name]} contradicts the comparison in {out}, begun with "
-                f"{begun.get(name)}: leave the option out, or start a new comparison in another folder",
-                ctx,
-            )
-    return saved["options"], saved["epochs"]
 
 
 def _grid_as_begun(out, saved):
@@ -188,7 +179,3 @@ def _plan(comparison):
     planned = f"{counted(len(names), 'run')} of {counted(comparison.epochs, 'epoch')}"
     lines.append(f"dry run: {planned}; nothing was trained or written")
     return "\n".join(lines)
-
-
-def _silent(line):
-    pass

@@ -25,7 +25,7 @@ from sccengine.cli.options import (
     together,
     usage_errors,
 )
-from sccengine.cli.trained import WEIGHTS, load_trained
+from sccengine.cli.trained import load_trained, weights_option
 from sccengine.training import TrainingInterrupted
 from sccengine.training.job import build_model, build_trainer, choose_rates, describe_run
 from sccengine.training.run_directory import RunDirectory
@@ -63,9 +63,7 @@ _conversion_options = together(
 @click.command()
 @click.argument("source", metavar="RUN_OR_FILE")
 @_conversion_options
-@click.option(
-    "--weights", type=click.Choice(WEIGHTS), default="best", show_default=True, help="Of which epoch of a run."
-)
+@weights_option
 @model_option
 @size_options
 @dataset_option

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from sccengine.cli.options import data_dir_option
+from sccengine.cli.options import data_dir_option, quiet_option
 from sccengine.data.download import ARCHIVES
 from sccengine.data.download import download as fetch
 
@@ -14,7 +14,7 @@ from sccengine.data.download import download as fetch
 @click.command()
 @click.argument("dataset", type=click.Choice(list(ARCHIVES)))
 @data_dir_option
-@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+@quiet_option
 def download(dataset, data_dir, quiet):
     """Bring the files of DATASET into the data folder, unless they are there.
 

@@ -6,7 +6,7 @@ import click
 
 from sccengine import data
 from sccengine.cli.options import data_dir_option, device_option, json_option, print_json, run_argument
-from sccengine.cli.trained import WEIGHTS, load_trained
+from sccengine.cli.trained import load_trained, weights_option
 from sccengine.training import evaluate as evaluate_model
 from sccengine.training.evaluation import device_of
 from sccengine.training.job import build_test_loader
@@ -16,7 +16,7 @@ _MOST_CLASSES = 30  # more than this are not listed one by one
 
 @click.command()
 @run_argument
-@click.option("--weights", type=click.Choice(WEIGHTS), default="best", show_default=True, help="Of which epoch.")
+@weights_option
 @data_dir_option
 @device_option
 @json_option

@@ -19,11 +19,14 @@ from sccengine.cli.options import (
     Several,
     Whole,
     device_option,
-    flag,
     given_options,
+    json_option,
     print_json,
+    quiet_option,
     recipe_options,
+    refuse_contradictions,
     seed_option,
+    silent,
     together,
     usage_errors,
 )
@@ -159,14 +162,13 @@ _search_options = together(
     ),
 )
 
-_place_options = together(
-    click.option("--out", type=Folder(), help="The study's folder.  [default: runs/explore-DATE or -STUDY]"),
+_database_options = together(
     click.option(
         "--storage",
         metavar="URL",
         envvar="SCCENGINE_STORAGE",
         show_envvar=True,
-        help="A postgresql:// URL: workers on many machines share the study.",
+        help="A postgresql:// URL: the study is there, and workers on many machines may share it.",
     ),
     click.option("--study", "name", metavar="NAME", help="Its name there.  [default: the folder's]"),
 )
@@ -179,20 +181,11 @@ _work_options = together(
 )
 
 _folder = click.argument("out", required=False, metavar="[DIR]", type=Folder())
-_database = together(
-    click.option(
-        "--storage",
-        metavar="URL",
-        envvar="SCCENGINE_STORAGE",
-        show_envvar=True,
-        help="The study's database, if it is in one.",
-    ),
-    click.option("--study", "name", metavar="NAME", help="Its name there."),
-)
 
 
 @click.group(invoke_without_command=True, context_settings={"default_map": {"epochs": DEFAULT_EPOCHS}})
-@_place_options
+@click.option("--out", type=Folder(), help="The study's folder.  [default: runs/explore-DATE or -STUDY]")
+@_database_options
 @_space_options
 @_search_options
 @recipe_options
@@ -200,7 +193,7 @@ _database = together(
 @_work_options
 @device_option
 @click.option("--dry-run", is_flag=True, help="Say what would be searched; train and write nothing.")
-@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+@quiet_option
 @click.option("--member", is_flag=True, hidden=True)  # of a Team, whose first process says what stopped the search
 @click.pass_context
 def explore(ctx, out, storage, name, data_dir, seconds, workers, device, dry_run, quiet, member, **settings):
@@ -246,7 +239,7 @@ def explore(ctx, out, storage, name, data_dir, seconds, workers, device, dry_run
     ticker = Ticker(study)
     with Team(workers - 1, out, storage, study.name, data_dir, device, seconds) as team:
         try:
-            study.run(seconds=seconds, on_trial=_silent if quiet else ticker, data_dir=data_dir, device=device)
+            study.run(seconds=seconds, on_trial=silent if quiet else ticker, data_dir=data_dir, device=device)
             team.wait()
         except KeyboardInterrupt as stop:
             team.interrupt()
@@ -269,8 +262,8 @@ def explore(ctx, out, storage, name, data_dir, seconds, workers, device, dry_run
 
 @explore.command()
 @_folder
-@_database
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@_database_options
+@json_option
 def status(out, storage, name, as_json):
     """Trials, front and rates of the study in DIR (or in a database), finished or not."""
     study = _existing(out, storage, name)
@@ -282,7 +275,7 @@ def status(out, storage, name, as_json):
 
 @explore.command()
 @_folder
-@_database
+@_database_options
 def report(out, storage, name):
     """Write report.html and its pictures into DIR: fronts, what matters, the best designs with their commands."""
     from sccengine.exploration.report import write_report
@@ -295,7 +288,7 @@ def report(out, storage, name):
 
 @explore.command()
 @_folder
-@_database
+@_database_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=Whole(min=1, max=65535), metavar="N", default=8080, show_default=True)
 def dashboard(out, storage, name, host, port):
@@ -350,15 +343,8 @@ def _plan_as_begun(ctx, study, given, settings):
     """The plan of a study that exists, for more trials if --trials says; a usage error for an option that differs."""
     plan = study.plan
     asked, begun = _flat(_new_plan(settings)), _flat(plan)
-    for option in sorted(given & set(settings)):
-        if option in ("trials", "preset") or (option == "sampler" and settings["sampler"] == "auto"):
-            continue
-        if asked[option] != begun[option]:
-            raise click.UsageError(
-                f"{flag(option)} {asked[option]} contradicts the study in {study.store}, begun with "
-                f"{begun[option]}: leave the option out, or start a new study in another folder",
-                ctx,
-            )
+    settled = (given & set(settings)) - {"trials", "preset"} - ({"sampler"} if settings["sampler"] == "auto" else set())
+    refuse_contradictions(ctx, settled, asked, begun, "study", study.store)
     return plan if "trials" not in given else Plan.from_dict({**plan.as_dict(), "trials": settings["trials"]})
 
 
@@ -366,7 +352,3 @@ def _flat(plan):
     """The settings of a plan by the names of their options."""
     values = plan.as_dict()
     return {**values.pop("options"), **values.pop("space"), **values}
-
-
-def _silent(trial):
-    pass

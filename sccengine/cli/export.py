@@ -14,19 +14,17 @@ from sccengine.cli.options import (
     given_options,
     image_options,
     json_option,
+    model_of,
     model_settings,
     print_json,
-    usage_errors,
 )
-from sccengine.cli.trained import WEIGHTS, load_trained
+from sccengine.cli.trained import load_trained, weights_option
 
 
 @click.command()
 @click.argument("source", metavar="RUN_OR_MODEL")
 @click.option("--out", type=OutputFile(), required=True, help="The file to write.")
-@click.option(
-    "--weights", type=click.Choice(WEIGHTS), default="best", show_default=True, help="Of which epoch of a run."
-)
+@weights_option
 @click.option(
     "--load",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -60,10 +58,7 @@ def export(ctx, source, out, weights, load, input_shape, classes, as_json, **set
         input_shape, settings = data["image_shape"], config["model"]
         extra = {"mean": data["mean"], "std": data["std"], "classes": data["class_names"], "dataset": data["dataset"]}
     elif source in models.MODELS:
-        settings = {"name": source, **settings, "in_channels": input_shape[0], "num_classes": classes}
-        with usage_errors():
-            model = models.build(**settings)
-            models.check_image_size(model, input_shape[1:])
+        model, settings = model_of(source, input_shape, classes, **settings)
         if load is not None:
             from sccengine.interop import safetensors
 

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from sccengine import DataError, data
 from sccengine.cli.presets import preset_option
-from sccengine.models import MODELS, SCHEMES, STEMS
+from sccengine.models import MODELS, SCHEMES, STEMS, build, check_image_size
 from sccengine.training.job import (
     DECAY_RATES,
     DECAYS,
@@ -291,14 +291,40 @@ seed_option = click.option(
     help="For the weights, the order of the images and their variation.",
 )
 
+quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 run_argument = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
 
+def silent(what):
+    """In the place of a function that tells the user."""
+
+
 def print_json(value):
     """Print `value` as indented JSON."""
     click.echo(json.dumps(value, indent=2))
+
+
+def model_of(model, input_shape, classes, **settings):
+    """(model of the options, its settings for models.build); a usage error where there is none for such images."""
+    settings = {"name": model, **settings, "in_channels": input_shape[0], "num_classes": classes}
+    with usage_errors():
+        network = build(**settings)
+        check_image_size(network, input_shape[1:])
+    return network, settings
+
+
+def refuse_contradictions(ctx, options, asked, begun, kind, place):
+    """A usage error that names both values of the first of `options` that is not what a run, say, was begun with."""
+    for name in sorted(options):
+        if asked[name] != begun.get(name):
+            raise click.UsageError(
+                f"{flag(name)} {asked[name]} contradicts the {kind} in {place}, begun with {begun.get(name)}: "
+                f"leave the option out, or start a new {kind} in another folder",
+                ctx,
+            )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 
 from sccengine import DataError, data
 from sccengine.cli.options import Whole, device_option, json_option, print_json, run_argument
-from sccengine.cli.trained import WEIGHTS, load_trained
+from sccengine.cli.trained import load_trained, weights_option
 from sccengine.training import predict as predict_images
 from sccengine.training.job import normalisation
 
@@ -23,7 +23,7 @@ from sccengine.training.job import normalisation
     is_flag=True,
     help="Swap black and white first: digits are learnt as white ink on black, filling the picture.",
 )
-@click.option("--weights", type=click.Choice(WEIGHTS), default="best", show_default=True, help="Of which epoch.")
+@weights_option
 @device_option
 @json_option
 def predict(run, files, top, invert, weights, device, as_json):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 
 from sccengine import models
-from sccengine.cli.options import image_options, json_option, model_options, print_json, usage_errors
+from sccengine.cli.options import image_options, json_option, model_of, model_options, print_json
 
 
 @click.command()
 @model_options
 @image_options
 @json_option
-def summary(model, scheme, groups, overlap, width, stem, input_shape, classes, as_json):
+def summary(input_shape, as_json, **options):
     """Layer by layer: output shape, window (width K, shift S, cycle D), effective overlap, parameters, MACs.
 
     MACs are multiply-accumulates of convolution, sliding-channel and linear layers for one image; FLOPs are twice that.
@@ -25,18 +25,7 @@ def summary(model, scheme, groups, overlap, width, stem, input_shape, classes, a
       sccengine summary --model vgg16 --input 3x32x32
       sccengine summary --model resnet50 --stem imagenet --input 3x224x224 --classes 1000
     """
-    with usage_errors():
-        network = models.build(
-            model,
-            scheme=scheme,
-            groups=groups,
-            overlap=overlap,
-            width=width,
-            stem=stem,
-            in_channels=input_shape[0],
-            num_classes=classes,
-        )
-        models.check_image_size(network, input_shape[1:])
+    network, _ = model_of(input_shape=input_shape, **options)
     result = models.summarize(network, input_shape)
     if as_json:
         print_json(result.as_dict())

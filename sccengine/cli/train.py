@@ -15,10 +15,11 @@ from sccengine.cli.options import (
     Number,
     Whole,
     device_option,
-    flag,
     given_options,
     model_options,
+    quiet_option,
     recipe_options,
+    refuse_contradictions,
     seed_option,
     together,
     usage_errors,
@@ -55,7 +56,7 @@ _checkpoint_options = together(
     help="Certify the model's kernels first, unless that was done before; refuse to train where they fail.",
 )
 @click.option("--dry-run", is_flag=True, help="Check data, model and one batch; train and write nothing.")
-@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+@quiet_option
 @click.pass_context
 def train(
     ctx,
@@ -109,7 +110,7 @@ def train(
                 f"{directory.config}: has no {', '.join(missing)}: not begun by sccengine train, "
                 f"which therefore cannot resume it"
             )
-        _refuse_contradictions(ctx, given, options, saved, directory)
+        refuse_contradictions(ctx, given & set(options), options, saved["options"], "run", out)
         options = saved["options"]
         epochs = epochs if "epochs" in given else saved["training"]["epochs"]
         data_dir = data_dir or saved["environment"].get("data_dir")
@@ -143,18 +144,6 @@ def train(
         end_interrupted(ctx, stop, stop, f"sccengine train --out {out} --resume")
     if not quiet:
         _report(trainer, out)
-
-
-def _refuse_contradictions(ctx, given, options, saved, directory):
-    """A usage error naming both values if an option on the command line differs from what the run was begun with."""
-    begun = saved["options"]
-    for name in sorted(given & set(options)):
-        if options[name] != begun.get(name):
-            raise click.UsageError(
-                f"{flag(name)} {options[name]} contradicts the run in {directory.path}, begun with {begun.get(name)}: "
-                f"leave the option out, or start a new run in another folder",
-                ctx,
-            )
 
 
 def _certify(trainer):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import click
+
 from sccengine import backend
 from sccengine.cli.options import usage_errors
 from sccengine.training import RunDirectoryError, load_weights
 from sccengine.training.job import build_model
 from sccengine.training.run_directory import RunDirectory
 
-WEIGHTS = ("best", "last")
+weights_option = click.option(
+    "--weights", type=click.Choice(("best", "last")), default="best", show_default=True, help="Of which epoch of a run."
+)
 
 
 def load_trained(path, weights, device):

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 import sccengine.functional as F
-from sccengine import DataError, backend, get_matmul_precision, models, nn, set_matmul_precision, timings, tuning
+from sccengine import DataError, backend, get_matmul_precision, nn, set_matmul_precision, timings, tuning
 from sccengine.autograd import Tensor
 from sccengine.cli.options import (
     Number,
@@ -21,6 +21,7 @@ from sccengine.cli.options import (
     given_options,
     image_options,
     json_option,
+    model_of,
     model_options,
     print_json,
     together,
@@ -37,7 +38,7 @@ _LEAST_SHIPPED_GAIN = 0.1
 _OF_A_MODEL = ("model", "scheme", "width", "stem", "input_shape", "classes", "batch_size")
 
 
-class Layer(click.ParamType):
+class LayerShape(click.ParamType):
     """A sliding-channel layer: batch size, input channels, output channels, side of the image."""
 
     name = "N,C,O,H"
@@ -68,7 +69,7 @@ _problem_options = together(
     click.option("--batch-size", type=Whole(min=1), metavar="N", default=32, show_default=True),
     click.option(
         "--shape",
-        type=Layer(),
+        type=LayerShape(),
         help="One sliding-channel layer instead of a model: batch, channels, filters, side of the image.",
     ),
     click.option(
@@ -176,19 +177,11 @@ def _step_of_a_layer(shape, problem, device):
 
 
 def _step_of_a_model(problem, device):
-    channels, height, width = problem["input_shape"]
-    names = ("scheme", "groups", "overlap", "width", "stem")
-    with usage_errors():
-        network = models.build(
-            problem["model"],
-            **{name: problem[name] for name in names},
-            in_channels=channels,
-            num_classes=problem["classes"],
-        )
-        models.check_image_size(network, (height, width))
+    batch, shape = problem.pop("batch_size"), problem["input_shape"]
+    network, _ = model_of(**problem)
     network.to(device)
-    images = Tensor(_images(problem["batch_size"], channels, height, width), device=device)
-    labels = Tensor(np.zeros(problem["batch_size"], np.int64), device=device)
+    images = Tensor(_images(batch, *shape), device=device)
+    labels = Tensor(np.zeros(batch, np.int64), device=device)
     F.cross_entropy(network(images), labels).backward()
 
 
