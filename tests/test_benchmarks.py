@@ -251,7 +251,7 @@ def measured(name, samples, axes=None, **changes):
     stats = {"warm": rows.kept(samples)}
     entry = {"side": "engine", "status": "ok", **stats}
     row = {
-        "benchmark": "bench_toy",
+        "benchmark": "toy",
         "date": "2026-01-01",
         "machine": {"device": "cpu", "processor": "P", "cores": 2},
         "versions": {"numpy": "2"},
@@ -325,6 +325,8 @@ def test_rows_are_written_and_read_back_with_their_samples(tmp_path):
     assert len(text.splitlines()) < 80
     (tmp_path / "gpu.json").write_text(json.dumps({"parts": {"tests": {}, "scc": {"rows": [row]}}}))
     assert rows.read_rows(tmp_path / "gpu.json") == [row]
+    (tmp_path / "old.json").write_text(json.dumps([{**row, "benchmark": "bench_toy"}]))
+    assert rows.read_rows(tmp_path / "old.json") == [row]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "[1]", '[{"benchmark": "x"}]'])
@@ -393,7 +395,7 @@ def test_the_verb_times_checks_and_writes_rows(quick, tmp_path, capsys):
     assert run([*quick, *NAMES, "--json", str(file)]) == 0
     out = capsys.readouterr().out
     found = rows.read_rows(file)
-    assert [row["benchmark"] for row in found] == [f"bench_{name}" for name in NAMES for _ in range(2)]
+    assert [row["benchmark"] for row in found] == [name for name in NAMES for _ in range(2)]
     for row in found:
         assert {entry["status"] for entry in row["candidates"].values()} == {"ok"}
     assert "forward: F.batch_norm at" in out and "of floor" in out

@@ -40,7 +40,7 @@ class Ratio:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Ratios:
     """ratios by case; means by candidate; differences: lines on machine, versions, options; unpaired: lines."""
 
     ratios: list
@@ -71,7 +71,7 @@ class Comparison:
 
 
 def compare(a, b):
-    """The Comparison of two lists of rows. ValueError where they have no case and candidate in common."""
+    """The Ratios of two lists of rows. ValueError where they have no case and candidate in common."""
     random = np.random.default_rng(0)
     first, second = _by_case(a), _by_case(b)
     unpaired = [f"{_label(key)}: only in A" for key in first if key not in second]
@@ -97,9 +97,9 @@ def compare(a, b):
     means = []
     for (benchmark, name, mode), entries in logs.items():
         values, drawn = zip(*entries)
-        case = f"{benchmark.removeprefix('bench_')}: geometric mean of {len(entries)}"
+        case = f"{benchmark}: geometric mean of {len(entries)}"
         means.append(_ratio(benchmark, case, name, mode, math.exp(np.mean(values)), np.mean(drawn, axis=0)))
-    return Comparison(ratios, means, _differences(a[0], b[0]), unpaired)
+    return Ratios(ratios, means, _differences(a[0], b[0]), unpaired)
 
 
 def _by_case(rows):
@@ -108,7 +108,7 @@ def _by_case(rows):
 
 
 def _label(key):
-    return f"{key[0].removeprefix('bench_')} {name_of(dict(key[1:]))}"
+    return f"{key[0]} {name_of(dict(key[1:]))}"
 
 
 def _problem(entry, side):

@@ -91,7 +91,7 @@ class Session:
         row = measure(case, self.options, self.ceilings, self.timer)
         if case.layer is not None:
             row["certificate"] = known_layer(case.layer, self.options.device)
-        return {"benchmark": f"bench_{benchmark}", **self.common, **row}
+        return {"benchmark": benchmark, **self.common, **row}
 
 
 def timer_for(options):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sccengine.bench import rows as kept
+from sccengine.bench.rows import floor_of, geometric_mean, times
 from sccengine.training.plots import save_figure
 from sccengine.wording import counted
 
@@ -23,7 +23,7 @@ def save_plots(rows, folder):
     folder.mkdir(parents=True, exist_ok=True)
     groups = {}
     for row in rows:
-        groups.setdefault((row["benchmark"].removeprefix("bench_"), row["machine"]["device"]), []).append(row)
+        groups.setdefault((row["benchmark"], row["machine"]["device"]), []).append(row)
     paths = []
     for (name, device), chosen in groups.items():
         for kind, draw in (("roofline", draw_roofline), ("ladder", draw_ladder)):
@@ -107,7 +107,7 @@ def draw_ladder(rows):
             if not slower:
                 axes.text(1.08, height, "not timed", va="center", color=_INK, fontsize=8.5)
                 continue
-            mean = kept.geometric_mean(slower)
+            mean = geometric_mean(slower)
             colour, _ = _look(name, 0 if name.startswith("kernels ") else 1)
             axes.barh(height, mean - 1, left=1, height=0.62, color=colour, alpha=0.85, zorder=2)
             axes.plot([min(slower), max(slower)], [height, height], color=_INK, lw=1.1, zorder=3, solid_capstyle="butt")
@@ -164,8 +164,8 @@ def _seconds(row, name):
     """A series' median in a case, None where it has none."""
     side = name.removeprefix("best of ")
     if side == name:
-        return kept.times(row, "engine").get(name)
-    return min(kept.times(row, side).values(), default=None)
+        return times(row, "engine").get(name)
+    return min(times(row, side).values(), default=None)
 
 
 def _points(rows, name):
@@ -179,7 +179,7 @@ def _points(rows, name):
 
 def _slower(row, name):
     seconds = _seconds(row, name)
-    return seconds and seconds / kept.floor_of(row, row["headline"])
+    return seconds and seconds / floor_of(row, row["headline"])
 
 
 def _milliseconds(row, name):
@@ -200,8 +200,8 @@ def _look(name, index):
 def _title(what, rows):
     machine = rows[0]["machine"]
     processor = machine.get("gpu") or f"{machine['processor']}, {machine['cores']} cores"
-    name = rows[0]["benchmark"].removeprefix("bench_")
-    return f"{what} of {name}: {counted(len(rows), 'case')}, float32\n{processor}, {rows[0]['date'][:10]}"
+    name, date = rows[0]["benchmark"], rows[0]["date"][:10]
+    return f"{what} of {name}: {counted(len(rows), 'case')}, float32\n{processor}, {date}"
 
 
 def _tidy(axes, grid):

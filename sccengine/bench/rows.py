@@ -85,7 +85,8 @@ def read_rows(path):
         if isinstance(found, dict):
             found = [row for part in found["parts"].values() for row in part.get("rows", ())]
         for row in found:
-            _ = row["benchmark"], row["case"], row["headline"], row["floor"]["warm"], row["work"], row["ceilings"]
+            row["benchmark"] = row["benchmark"].removeprefix("bench_")  # as it was once written
+            _ = row["case"], row["headline"], row["floor"]["warm"], row["work"], row["ceilings"]
             _ = row["machine"]["cores"], row["versions"], row["options"], row["date"]
             _ = [entry["status"] for entry in row["candidates"].values()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sccengine.bench import rows as kept
 from sccengine.bench.case import name_of
+from sccengine.bench.rows import floor_of, geometric_mean, ratio, rivals, times
 from sccengine.wording import counted
 
 MODES = ("warm", "cold", "wall", "host")
@@ -24,7 +24,7 @@ def case_table(row):
     """A case: milliseconds, spread, and how near to the floor, a line for each candidate and mode."""
     work, floor = row["work"], row["floor"]
     lines = [
-        f"{row['benchmark'].removeprefix('bench_')}  {name_of(row['case'])}",
+        f"{row['benchmark']}  {name_of(row['case'])}",
         f"  {work['operations'] / 1e6:.4g} MFLOP, {work['bytes'] / 1e6:.4g} MB: "
         f"floor {floor['warm'] * 1e3:.4g} ms warm, {floor['cold'] * 1e3:.4g} ms cold",
     ]
@@ -41,12 +41,12 @@ def case_table(row):
 
 
 def _cells(name, mode, stats, row):
-    times = [f"{stats['p50'] * 1e3:.3f}", f"{stats['p20'] * 1e3:.3f} .. {stats['p80'] * 1e3:.3f}"]
-    times.append(f"{stats['least'] * 1e3:.3f}")
+    spread = [f"{stats['p50'] * 1e3:.3f}", f"{stats['p20'] * 1e3:.3f} .. {stats['p80'] * 1e3:.3f}"]
+    spread.append(f"{stats['least'] * 1e3:.3f}")
     if mode == "host":  # until the launches are queued: no arithmetic is waited for
-        return [name, mode, *times, "", "", ""]
+        return [name, mode, *spread, "", "", ""]
     rates = [row["work"][key] / stats["p50"] / 1e9 for key in ("operations", "bytes")]
-    return [name, mode, *times, f"{kept.floor_of(row, mode) / stats['p50']:.1%}", *(f"{rate:.1f}" for rate in rates)]
+    return [name, mode, *spread, f"{floor_of(row, mode) / stats['p50']:.1%}", *(f"{rate:.1f}" for rate in rates)]
 
 
 def _line(cells):
@@ -57,7 +57,7 @@ def _line(cells):
 def summary(rows, headline):
     """What stands at the end of one benchmark: its share of the floor, and the best rival's time over its own."""
     lines = []
-    compared = any(kept.rivals(row) for row in rows)
+    compared = any(rivals(row) for row in rows)
     if compared:
         lines.append(f"{'case':<48} {headline:>12} {'rival':>12} {'ratio':>7}  best rival")
         lines += [_against_the_best(row, headline) for row in rows]
@@ -66,15 +66,15 @@ def summary(rows, headline):
         what = f"{direction}: " if direction else ""
         shares = [_share(row, headline) for row in chosen if _share(row, headline)]
         if shares:
-            mean = kept.geometric_mean(shares)
+            mean = geometric_mean(shares)
             lines.append(
                 f"{what}{headline} at {mean:.1%} of the floor's rate (geometric mean of {counted(len(shares), 'case')})"
             )
         for statistic in ("p50", "least") if compared else ():
-            ratios = [q for row in chosen if (q := kept.ratio(row, headline, statistic)) is not None]
+            ratios = [q for row in chosen if (q := ratio(row, headline, statistic)) is not None]
             if ratios:
                 lines.append(
-                    f"{what}best rival / {headline}, {statistic}: {kept.geometric_mean(ratios):.2f} "
+                    f"{what}best rival / {headline}, {statistic}: {geometric_mean(ratios):.2f} "
                     f"({sum(q > 1 for q in ratios)} of {counted(len(ratios), 'case')} faster)"
                 )
     return "\n".join(lines)
@@ -83,21 +83,21 @@ def summary(rows, headline):
 def _share(row, headline):
     """The floor over a time; None of host times, in which no arithmetic is waited for."""
     seconds = _headline(row, headline)
-    return None if seconds is None or row["headline"] == "host" else kept.floor_of(row, row["headline"]) / seconds
+    return None if seconds is None or row["headline"] == "host" else floor_of(row, row["headline"]) / seconds
 
 
 def _against_the_best(row, headline):
-    theirs = kept.rivals(row)
+    theirs = rivals(row)
     best = min(theirs, key=theirs.get, default=None)
-    ratio = kept.ratio(row, headline)
+    quotient = ratio(row, headline)
     return (
         f"{name_of(row['case']):<48} {_milliseconds(_headline(row, headline)):>12} "
-        f"{_milliseconds(theirs.get(best)):>12} {'-' if ratio is None else f'{ratio:.2f}':>7}  {best or '-'}"
+        f"{_milliseconds(theirs.get(best)):>12} {'-' if quotient is None else f'{quotient:.2f}':>7}  {best or '-'}"
     )
 
 
 def _headline(row, candidate):
-    return kept.times(row, "engine").get(candidate)
+    return times(row, "engine").get(candidate)
 
 
 def _milliseconds(seconds):
