@@ -6,11 +6,11 @@ Nothing in the tables is typed by hand; --check only tells, by the exit status, 
 """
 
 import json
-import math
 import statistics
 import sys
 from pathlib import Path
 
+from sccengine.bench.rows import geometric_mean
 from sccengine.training.comparison_report import markdown_table, summary_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -176,7 +176,7 @@ def _contraction_table(rows):
         for ours, theirs in (passes["forward"], passes["both"]):
             cells += [f"{ours:.2f}", f"{theirs:.2f}", f"{theirs / ours:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
-    means = [_geometric_mean(_ratios(cases, name)) for name in ("forward", "both")]
+    means = [geometric_mean(_ratios(cases, name)) for name in ("forward", "both")]
     lines.append(f"| geometric mean | | | | | **{means[0]:.2f}** | | | **{means[1]:.2f}** |")
     return "\n".join(lines) + "\n"
 
@@ -202,7 +202,7 @@ def _elsewhere(contraction, steps, inference):
     found = []
     for name, what in (("forward", "forward"), ("both", "forward + backward")):
         ratios = _ratios(_passes(contraction), name)
-        found.append(f"SCC {what} {_geometric_mean(ratios):.2f} (geometric mean; {min(ratios):.2f} at least)")
+        found.append(f"SCC {what} {geometric_mean(ratios):.2f} (geometric mean; {min(ratios):.2f} at least)")
     for rows, what in ((steps, "training step"), (inference, "evaluation")):
         ratios = ", ".join(
             f"{row['case']['model']} {row['case']['scheme']} "
@@ -249,10 +249,6 @@ def _later_on_a_gpu(later):
         f"{before['forward']['register_tiles_64x128']['us']:.0f} without tensor cores, where a copy takes "
         f"{case['copy']:.0f}. The kernels as they are now have run on a GPU in parts, not as a whole. "
     )
-
-
-def _geometric_mean(ratios):
-    return math.exp(sum(math.log(ratio) for ratio in ratios) / len(ratios))
 
 
 def _network_table(rows, what, ours):

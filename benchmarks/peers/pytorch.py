@@ -192,7 +192,7 @@ def _array(value):
     return cupy.from_dlpack(value.detach())
 
 
-# The small network: sccengine.models.DSCNet with the same state-dict keys
+# Layers that the networks of models.py are made of, beside torch's own
 
 
 class NormReLU(torch.nn.BatchNorm2d):
