@@ -166,3 +166,26 @@ def test_ctrl_c_in_a_team_leaves_waiting_trials_and_says_how_to_go_on(tmp_path):
     trials = Study(out).trials()
     assert [(trial.state, trial.worker) for trial in trials] == [("waiting", None)] * 2
     assert all(trial.epochs > 0 for trial in trials) and not list((out / "workers").iterdir())
+
+
+def test_sigterm_between_trials_leaves_no_worker_behind(tmp_path):
+    arguments = ["explore", "--out", str(tmp_path), *SPACE, "--epochs", "3000", "--workers", "2"]
+    script = f"""
+import os, signal, subprocess, sys
+from sccengine.cli.main import run
+from sccengine.exploration import Study
+begun = []
+class Process(subprocess.Popen):
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+        begun.append(self)
+subprocess.Popen = Process
+Study.run = lambda self, **how: os.kill(os.getpid(), signal.SIGTERM)
+code = run({arguments!r})
+print("ended", [process.returncode is not None for process in begun])
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 143, done.stderr
+    assert done.stdout.endswith("ended [True]\n")
+    assert f"sccengine: interrupted; everything is saved: sccengine explore --out {tmp_path}" in done.stderr

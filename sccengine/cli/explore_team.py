@@ -8,13 +8,15 @@ import subprocess
 import sys
 
 from sccengine import backend
+from sccengine.training.interruption import Interruption
 
 
 class Team:
     """A context manager: `count` processes that work on the study in `out`, or called `name` in `storage`.
 
     They and this process share the kernels' threads, which is what makes several small trainings faster than one after
-    another. On leaving, none of them is left.
+    another. On leaving, none of them is left; so that they are left by SIGTERM and SIGHUP too, these raise Interrupted
+    between trainings, which catch them themselves.
     """
 
     def __init__(self, count, out, storage, name, data_dir, device, seconds):
@@ -31,8 +33,10 @@ class Team:
             self._command += ["--time", str(seconds)]
         self._count = count
         self._processes = []
+        self._interruption = Interruption(at_once=True)
 
     def __enter__(self):
+        self._interruption.__enter__()
         if self._count:
             threads = max(1, backend.num_threads() // (self._count + 1))
             backend.set_num_threads(threads)
@@ -60,3 +64,4 @@ class Team:
             for process in self._processes:
                 process.kill()
         self.wait()
+        self._interruption.__exit__(kind, error, traceback)

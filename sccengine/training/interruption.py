@@ -18,10 +18,12 @@ _NOTICE = (
 class Interruption:
     """A context manager that catches the signals; `requested` is the one that came (signal.Signals), or None.
 
+    With `at_once` the first one raises Interrupted, as only the second does otherwise: for work without steps.
     Python delivers signals to the main thread only: in another thread nothing is caught and nothing requested.
     """
 
-    def __init__(self):
+    def __init__(self, at_once=False):
+        self.at_once = at_once
         self.requested = None
         self._previous = {}
 
@@ -37,7 +39,7 @@ class Interruption:
         self._previous.clear()
 
     def _receive(self, number, frame):
-        if self.requested is not None:
+        if self.at_once or self.requested is not None:
             raise Interrupted("stopped at once", signal.Signals(number))
         self.requested = signal.Signals(number)
         if number == signal.SIGINT:
