@@ -153,11 +153,6 @@ def _cuda_name(index):
     return f"cuda:{index}"
 
 
-def array_module(array):
-    """numpy or cupy, whichever the array belongs to."""
-    return np if isinstance(array, np.ndarray) else sys.modules["cupy"]
-
-
 def is_device_array(value):
     """Whether the value is an array of a GPU that CuPy made."""
     cupy = sys.modules.get("cupy")
