@@ -217,6 +217,7 @@ def compile_part(part, parts):
     import cupy
 
     from sccengine.kernels.cuda import compiler, launch
+    from sccengine.kernels.cuda.arguments import name_of
     from tests.signatures import argument_types, builds
 
     capability = launch.capability(cupy.empty(0))
@@ -227,7 +228,7 @@ def compile_part(part, parts):
             compiler.machine_code(build.kernel, argument_types(build.codes, dtype), capability)
         except Exception:
             failed += 1
-            print(f"{launch.name_of(build.kernel)} {dtype}: FAILED\n{traceback.format_exc(limit=-3)}", flush=True)
+            print(f"{name_of(build.kernel)} {dtype}: FAILED\n{traceback.format_exc(limit=-3)}", flush=True)
     print(f"{failed} of {len(work)} failed", flush=True)
     return failed
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import cuda
 
-from sccengine.kernels.cuda import launch
+from sccengine.kernels.cuda import arguments, launch
 
 
 @cuda.jit
@@ -79,13 +79,13 @@ def test_what_a_kernel_cannot_take_is_refused():
 
 
 def test_a_kernel_of_many_rows_takes_any_number_of_them_but_no_longer_ones():
-    kernel = launch.many_rows(cuda.jit(failing_kernel.fn))
+    kernel = arguments.many_rows(cuda.jit(failing_kernel.fn))
     few, many = (np.broadcast_to(np.zeros(1, np.float32), shape) for shape in ((2, 2**31), (2**31, 2)))
-    launch.check_array(np.zeros((3, 4), np.float32), kernel)
+    arguments.check_array(np.zeros((3, 4), np.float32), kernel)
     with pytest.raises(ValueError, match="use a smaller batch"):
-        launch.check_array(few, kernel)
+        arguments.check_array(few, kernel)
     with pytest.raises(ValueError, match="not C-contiguous"):  # which a broadcast array is not; its size is none
-        launch.check_array(many, kernel)
+        arguments.check_array(many, kernel)
 
 
 def test_a_failing_thread_is_named_and_the_next_launch_works():

@@ -23,7 +23,14 @@ import numpy as np
 from cupy.cuda import driver, runtime
 
 from sccengine.kernels.cuda import compiler
-from sccengine.kernels.cuda.launch import ELEMENT_LIMIT, check_array, floating_dtype, name_of, scalar_dtype
+from sccengine.kernels.cuda.arguments import (
+    ELEMENT_LIMIT,
+    capability_of,
+    check_array,
+    floating_dtype,
+    name_of,
+    scalar_dtype,
+)
 
 _ndarray = cupy.ndarray
 # CuPy makes an object for `flags`, which takes longer than the rest of an argument; it is made of this attribute.
@@ -34,9 +41,8 @@ class _Function:
     """A kernel for one list of types, loaded on one device."""
 
     def __init__(self, kernel, signature, device):
-        capability = cupy.cuda.Device(device).compute_capability
         self.name = name_of(kernel)
-        name, cubin = compiler.machine_code(kernel, signature, (int(capability[:-1]), int(capability[-1])))
+        name, cubin = compiler.machine_code(kernel, signature, capability_of(cupy.cuda.Device(device)))
         self.module = cupy.cuda.Module()
         self.module.load(cubin)
         self.pointer = self.module.get_function(name).ptr

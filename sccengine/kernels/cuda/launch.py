@@ -10,7 +10,7 @@ How an argument reaches the kernel:
 
 ====================  ==================================================================================
 array                 a bare pointer to its elements in C order; must be C-contiguous and have fewer than
-                      ELEMENT_LIMIT elements (indices are int32), or any number of such rows (`many_rows`)
+                      ELEMENT_LIMIT elements (indices are int32), or any number of such rows (arguments.py)
 Python int or bool    ``np.int32``
 Python float          the dtype of the first floating-point array among the arguments
 NumPy scalar          as it is (``np.uint64`` for a random key, ``np.float64`` for a sum)
@@ -51,9 +51,10 @@ import numpy as np
 from numba import config, cuda
 
 from sccengine import backend
+from sccengine.kernels.cuda.arguments import capability_of, check_array, floating_dtype, name_of, scalar_dtype
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
-# Kernel files know this module and not the backend.
+# Kernel files take it from here: of them only multi_tensor.py knows the backend.
 address = backend.address
 
 # Threads of a one-dimensional block. A power of two: tree reductions halve it. The simulator makes each a
@@ -63,13 +64,10 @@ BLOCK = 8 if SIMULATED else 256
 # Bytes a multiprocessor has where that is most: on compute capability 9.0, for which the simulator stands.
 SHARED_MEMORY = 228 << 10
 
-# A block reaches beyond the end of a row before it finds out: by less than the 2**16 that are left for that.
-ELEMENT_LIMIT = 2**31 - 2**16
 _GRID_LIMITS = (2**31 - 1, 65535, 65535)
 _tables = {}  # (device, shape, content): the copy there
 _known = {}  # (device, id of a host array): its copy there, a weak reference to it
 _recorded = None
-_many_rows = set()  # kernels
 
 
 class Build(NamedTuple):
@@ -86,12 +84,6 @@ class Build(NamedTuple):
 def bounds(threads, blocks):
     """Options of @cuda.jit: a block has so many threads, and a multiprocessor must hold so many blocks."""
     return {} if SIMULATED else {"launch_bounds": (threads, blocks)}
-
-
-def many_rows(kernel):
-    """Declares that `kernel` finds rows with 64 bits: any number of them, of fewer than ELEMENT_LIMIT elements each."""
-    _many_rows.add(kernel)
-    return kernel
 
 
 def elements(kernel, count, *args):
@@ -179,10 +171,7 @@ def empty(shape, like):
 
 def capability(like):
     """The compute capability (major, minor) of the device of `like`; the simulator stands for the newest it knows."""
-    if isinstance(like, np.ndarray):
-        return (9, 0)
-    digits = like.device.compute_capability
-    return int(digits[:-1]), int(digits[-1])
+    return (9, 0) if isinstance(like, np.ndarray) else capability_of(like.device)
 
 
 def shared_memory(like):
@@ -231,46 +220,6 @@ def _uploaded(host, device):
             # Whoever reads it next may do so on another stream.
             cupy.cuda.get_current_stream().synchronize()
     return _tables[key]
-
-
-def floating_dtype(dtypes, kernel):
-    """What a Python float becomes beside arrays of `dtypes`: the first that is floating-point, else the first."""
-    if not dtypes:
-        raise TypeError(f"{name_of(kernel)}: a launch needs at least one array among its arguments")
-    return next((dtype for dtype in dtypes if dtype.kind == "f"), dtypes[0])
-
-
-def scalar_dtype(kind, like, kernel):
-    """The dtype of an argument that is no array, from its Python type."""
-    if issubclass(kind, np.generic):
-        return np.dtype(kind)
-    if kind in (int, bool):
-        return np.dtype(np.int32)
-    if kind is not float:
-        raise TypeError(f"{name_of(kernel)}: a kernel takes arrays, numbers and None, not {kind.__name__}")
-    if like.kind != "f":
-        raise TypeError(f"{name_of(kernel)}: a Python float beside {like} arrays has no dtype: pass np.float32(...)")
-    return like
-
-
-def check_array(array, kernel):
-    """Raises ValueError for an array that a kernel cannot index."""
-    if array.size >= ELEMENT_LIMIT and (kernel not in _many_rows or array.shape[-1] >= ELEMENT_LIMIT):
-        raise ValueError(
-            f"{name_of(kernel)}: an array of shape {array.shape} has {array.size} elements; this CUDA kernel indexes "
-            f"with 32 bits and takes fewer than {ELEMENT_LIMIT}: use a smaller batch"
-        )
-    if not array.flags.c_contiguous:
-        raise ValueError(
-            f"{name_of(kernel)}: an array of shape {array.shape} and strides {array.strides} is not "
-            "C-contiguous; sccengine.backend.contiguous makes it so"
-        )
-
-
-def name_of(kernel):
-    """The kernel's full name, for messages."""
-    function = getattr(kernel, "py_func", kernel)
-    return f"{function.__module__}.{function.__name__}"
 
 
 def _simulator_argument(value, like, kernel):

@@ -12,8 +12,9 @@ v2  row_pieces.py: 128 bits an access, and few long rows are cut into pieces, a 
 import numpy as np
 from numba import cuda
 
+from sccengine.kernels.cuda.arguments import ELEMENT_LIMIT
 from sccengine.kernels.cuda.intrinsics import load, load4, store
-from sccengine.kernels.cuda.launch import ELEMENT_LIMIT, Build, blocks, empty
+from sccengine.kernels.cuda.launch import Build, blocks, empty
 from sccengine.kernels.cuda.reduction import THREADS, block_sum, warps_sum
 from sccengine.kernels.cuda.row_pieces import bounds, cut, edge, in_fours, share_of_fours, whole_fours
 

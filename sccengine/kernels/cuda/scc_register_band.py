@@ -22,6 +22,7 @@ import numpy as np
 from numba import cuda, types
 
 from sccengine.kernels.cuda import launch
+from sccengine.kernels.cuda.arguments import many_rows
 from sccengine.kernels.cuda.intrinsics import ALIGNMENT, load, load4, store
 from sccengine.kernels.cuda.scc_register_shape import (
     COLUMN_STEP,
@@ -186,7 +187,7 @@ def _band(shape):
                             store(sums, int32(at + tap), total[i, j])
 
     band.__name__ = band.__qualname__ = f"band_{tile}x{columns}"
-    return launch.many_rows(cuda.jit(band))
+    return many_rows(cuda.jit(band))
 
 
 BAND = {shape: _band(shape) for shape in (WIDE, NARROW)}

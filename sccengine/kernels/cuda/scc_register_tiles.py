@@ -46,6 +46,7 @@ import numpy as np
 from numba import cuda, types
 
 from sccengine.kernels.cuda import launch
+from sccengine.kernels.cuda.arguments import many_rows
 from sccengine.kernels.cuda.intrinsics import ALIGNMENT, load, load4, store, store4
 from sccengine.kernels.cuda.scc_pack import panels_of
 from sccengine.kernels.cuda.scc_register_pack import busy_of, pack, reads_of
@@ -240,7 +241,7 @@ def _contraction(shape):
                                 store(result, at + m + e, total[i, 4 * j + e])
 
     contract.__name__ = contract.__qualname__ = f"contract_{tile}x{columns}"
-    return launch.many_rows(cuda.jit(contract))
+    return many_rows(cuda.jit(contract))
 
 
 CONTRACT = {name: _contraction(shape) for name, shape in SHAPES.items()}

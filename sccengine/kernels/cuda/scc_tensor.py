@@ -53,6 +53,7 @@ from numba import cuda as numba_cuda
 from numba import types
 
 from sccengine.kernels.cuda import launch
+from sccengine.kernels.cuda.arguments import many_rows
 from sccengine.kernels.cuda.indexing import quotient, wide_product
 from sccengine.kernels.cuda.intrinsics import (
     ALIGNMENT,
@@ -453,7 +454,7 @@ def contraction(name, shape):
                 span = int32(span + cuda.gridDim.y)
 
     contract.__name__ = contract.__qualname__ = f"contract_{name}"
-    return launch.many_rows(numba_cuda.jit(contract, **shape.limits))
+    return many_rows(numba_cuda.jit(contract, **shape.limits))
 
 
 CONTRACT = {name: contraction(name, shape) for name, shape in SHAPES.items()}

@@ -43,6 +43,7 @@ from numba import cuda as numba_cuda
 from numba import types
 
 from sccengine.kernels.cuda import launch
+from sccengine.kernels.cuda.arguments import many_rows
 from sccengine.kernels.cuda.indexing import quotient, wide_product
 from sccengine.kernels.cuda.intrinsics import (
     ALIGNMENT,
@@ -430,7 +431,7 @@ def band_kernel(shape):
                                         store(sums, int32(at + tap), total[i, j, side, 2 * half + odd])
 
     band.__name__ = band.__qualname__ = f"band_{operands}_{tile}x{width}" + ("_shared" if sharers > 1 else "")
-    return launch.many_rows(numba_cuda.jit(band, **shape.limits))
+    return many_rows(numba_cuda.jit(band, **shape.limits))
 
 
 BAND = {shape: band_kernel(shape) for shape in dict.fromkeys(SHAPES.values())}
