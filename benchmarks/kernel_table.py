@@ -59,7 +59,7 @@ def main(arguments=None):
         kept = table_row(row, occurs)
         table.append(kept)
         print("{kernel} {dtype} {capability}: {registers} registers, {instructions} instructions".format(**kept))
-    result = {"versions": dict(compiler.versions()), "kernels": table}
+    result = {"versions": dict(compiler.toolchain()), "kernels": table}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(result, indent=1) + "\n")
     return 0

@@ -39,7 +39,7 @@ from pathlib import Path
 
 from sccengine import backend, timings
 from sccengine.precision import PRECISIONS
-from sccengine.tuning_keys import OPERATORS, device_key, family_key, is_current, size_class, versions
+from sccengine.tuning_keys import OPERATORS, device_key, family_key, is_current, kernel_versions, size_class
 
 MODES = ("read", "search", "off")
 TABLE = Path(__file__).with_name("tuning_table.json")
@@ -140,7 +140,7 @@ class Task:
             "dtype": dtype.name,
             "precision": used,
             "device": device_key(device),
-            "versions": versions(device),
+            "versions": kernel_versions(device),
         }
         exact = {**self.key["problem"], "columns": columns}
         self.name = json.dumps([operator, purpose, exact, dtype.name, used, device.partition(":")[0]])

@@ -21,7 +21,7 @@ from sccengine.machine import processor
 def is_current(record, device):
     """Whether a record is of this device and these versions."""
     key = record["key"]
-    return key.get("device") == device_key(device) and key.get("versions") == versions(device)
+    return key.get("device") == device_key(device) and key.get("versions") == kernel_versions(device)
 
 
 def device_key(device):
@@ -45,7 +45,7 @@ def family_key(key):
 
 
 @functools.cache
-def versions(device):
+def kernel_versions(device):
     """A hash of the sources of the kernels, and the versions of what compiles and runs them."""
     on_cpu = device == "cpu"
     digest = hashlib.sha256()

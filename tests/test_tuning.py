@@ -370,10 +370,10 @@ def test_a_gpu_is_known_by_name_capability_and_driver_and_timed_by_events(monkey
     cupy = SimpleNamespace(cuda=device, empty=lambda count, dtype: busy, float32=np.float32, ndarray=type(None))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     assert tuning.device_key("cuda:1") == {"family": "cuda 9.0", "name": "NVIDIA H200"}
-    tuning.versions.cache_clear()
-    versions = tuning.versions("cuda:1")
-    assert versions["driver"] == 13000 and versions["kernels"] != tuning.versions("cpu")["kernels"]
-    tuning.versions.cache_clear()
+    tuning.kernel_versions.cache_clear()
+    versions = tuning.kernel_versions("cuda:1")
+    assert versions["driver"] == 13000 and versions["kernels"] != tuning.kernel_versions("cpu")["kernels"]
+    tuning.kernel_versions.cache_clear()
     assert CLOCK_FOR("cuda:1")(lambda: log.append(busy.sum())) == 2e-3
     assert log == ["event", 0.0, "event", "wait"], "the launches come after what keeps the device busy"
 

@@ -26,7 +26,7 @@ import sccengine
 from sccengine import backend, tuning
 from sccengine.certify import checks
 from sccengine.certify.layer import layers_of
-from sccengine.tuning_keys import device_key, versions
+from sccengine.tuning_keys import device_key, kernel_versions
 
 FORMAT = "sccengine certificate 1"
 
@@ -147,7 +147,7 @@ def _made_with(device):
     key = device_key(device)
     return {
         "device": {"family": key["family"], "name": key["name"]},
-        "versions": {"sccengine": sccengine.__version__, **versions(device)},
+        "versions": {"sccengine": sccengine.__version__, **kernel_versions(device)},
     }
 
 

@@ -31,7 +31,7 @@ from sccengine import backend, get_matmul_precision, nn, timings, tuning
 from sccengine.autograd import Tensor
 from sccengine.capture import capture_step
 from sccengine.models.mode import evaluation_mode
-from sccengine.tuning_keys import device_key, versions
+from sccengine.tuning_keys import device_key, kernel_versions
 
 # For the timings of one layer, again and again up to so many times, until the AGREEING least ones agree.
 SECONDS, ATTEMPTS = 0.15, 8
@@ -140,7 +140,7 @@ class LayerTimes:
             "optimizer": optimizer,
             "variants": self._variants(layer),
             "device": device_key(self.device),
-            "versions": {"sccengine": sccengine.__version__, **versions(self.device)},
+            "versions": {"sccengine": sccengine.__version__, **kernel_versions(self.device)},
         }
 
     def _variants(self, layer):

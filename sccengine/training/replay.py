@@ -28,7 +28,7 @@ from sccengine.training.history import read_history
 from sccengine.training.job import build_trainer
 from sccengine.training.replayed_step import ReplayedStep
 from sccengine.training.run_directory import RunDirectory
-from sccengine.tuning_keys import versions
+from sccengine.tuning_keys import kernel_versions
 
 
 class Replay:
@@ -74,7 +74,7 @@ class Replay:
         begun, device = self.environment.get("device"), device_of(self._trainer.model)
         if begun not in (None, device):
             found.append(f"the run was made on {begun}, this is {device}")
-        elif self.environment.get("kernels") not in (None, versions(device)["kernels"]):
+        elif self.environment.get("kernels") not in (None, kernel_versions(device)["kernels"]):
             found.append("the run was made with other sources of the kernels than are here")
         return found
 

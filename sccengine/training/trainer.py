@@ -33,7 +33,7 @@ from sccengine.training.interruption import Interruption
 from sccengine.training.progress import make_progress
 from sccengine.training.run_directory import RunDirectory
 from sccengine.training.stepper import Stepper
-from sccengine.tuning_keys import versions
+from sccengine.tuning_keys import kernel_versions
 from sccengine.wording import counted
 
 _SCHEDULE_SAMPLES = 64
@@ -303,7 +303,7 @@ class Trainer:
         # Where a run is started is not compared on resuming; `_load` looks at tuning.
         device = device_of(self.model)
         environment = {
-            "kernels": versions(device)["kernels"],
+            "kernels": kernel_versions(device)["kernels"],
             "tuning": tuning.identity(device),
             "initial_weights": digest_all(self.model.state_dict()),
             **self.config.get("environment", {}),

@@ -147,7 +147,7 @@ def test_the_key_depends_on_everything_the_code_depends_on(compiler, monkeypatch
     others.append(key())
     monkeypatch.setattr(compiler, "_sources", lambda: "a third source")
     others.append(key())
-    monkeypatch.setattr(compiler, "versions", lambda: [("numba", "0.0")])
+    monkeypatch.setattr(compiler, "toolchain", lambda: [("numba", "0.0")])
     others.append(key())
     assert len({first, *others}) == 1 + len(others)
 

@@ -157,7 +157,7 @@ def cache_key(kernel, signature, capability):
     """Hash of all that the machine code depends on."""
     letters = [f"{'*' if is_array else ''}{dtype}" for is_array, dtype in signature]
     digest = hashlib.sha256()
-    for part in (_sources(), versions(), letters, capability, kernel.targetoptions.get("launch_bounds")):
+    for part in (_sources(), toolchain(), letters, capability, kernel.targetoptions.get("launch_bounds")):
         digest.update(f"{part}\n".encode())
     for part in _meaning(kernel, set()):
         digest.update(f"{part}\n".encode())
@@ -171,7 +171,7 @@ def _sources():
 
 
 @functools.cache
-def versions():
+def toolchain():
     """[(name, version)] of everything that takes part in compiling."""
     found = [("python", platform.python_version()), ("linker", linker()[0])]
     for name in _COMPILERS:
