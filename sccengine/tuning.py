@@ -35,6 +35,7 @@ import threading
 import time
 import warnings
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sccengine import backend, timings
@@ -58,10 +59,22 @@ def _checked(mode, name):
     return mode
 
 
+@dataclass
+class Choices:
+    """The variants chosen so far: the process's own, or those of one of several runs that go on in turns (`using`)."""
+
+    by_arguments: dict = field(default_factory=dict)  # of `choose`
+    by_task: dict = field(default_factory=dict)  # the same by Task.name
+    pinned: dict = field(default_factory=dict)  # what a resumed run had chosen, by Task.name
+
+    @classmethod
+    def kept(cls, state):
+        """No choices yet, held to those in what `state` gave, if that is not None."""
+        return cls(pinned=dict(state["choices"]) if state else {})
+
+
 _mode = {"mode": mode_of_environment()}
-_chosen = {}  # the variant by the arguments of `choose`
-_made = {}  # the same by Task.name
-_pinned = {}  # what a resumed run had chosen, by Task.name
+_choices = Choices()
 _notes = None
 _turn = threading.RLock()
 
@@ -69,7 +82,7 @@ _turn = threading.RLock()
 def choose(operator, purpose, problem, like, precision):
     """The variant for a launcher ("forward" and so on) of an operator, on rows like those of `like`, (..., M)."""
     key = operator, purpose, problem, like.shape[-1], like.dtype, precision, backend.device_of(like)
-    return _chosen.get(key) or _decide(key, like)
+    return _choices.by_arguments.get(key) or _decide(key, like)
 
 
 def _decide(key, like):
@@ -77,13 +90,13 @@ def _decide(key, like):
         task = Task(*key, like)
         if _notes is not None:
             _notes.append(task)
-            _chosen[key] = task.rule
+            _choices.by_arguments[key] = task.rule
             return task.rule
         name = task.pinned()
         if name is None and get_mode() != "off":
             name = task.timed() or task.search_if_possible() or task.in_table()
-        _made[task.name] = _chosen[key] = name or task.rule
-        return _chosen[key]
+        _choices.by_task[task.name] = _choices.by_arguments[key] = name or task.rule
+        return _choices.by_arguments[key]
 
 
 def get_mode():
@@ -94,20 +107,20 @@ def get_mode():
 def set_mode(mode):
     """Set the mode for this process; all choices are made anew, except for those of a resumed run."""
     _mode["mode"] = _checked(mode, "the mode of tuning")
-    _chosen.clear()
-    _made.clear()
+    _choices.by_arguments.clear()
+    _choices.by_task.clear()
 
 
 @contextmanager
 def recording():
     """Within it everything follows the rules; it gives the list of the Tasks that are met. For one thread."""
-    global _chosen, _notes
-    before = _chosen, _notes
-    _chosen, _notes = {}, []
+    global _notes
+    before, _notes = _notes, []
     try:
-        yield _notes
+        with using(Choices()):
+            yield _notes
     finally:
-        _chosen, _notes = before
+        _notes = before
 
 
 class Task:
@@ -155,25 +168,25 @@ class Task:
         return store().load(self.key)
 
     def pinned(self):
-        """What the run that was resumed had chosen, or None."""
-        name = _pinned.get(self.name)
+        """The variant that the resumed run chose, or None."""
+        name = _choices.pinned.get(self.name)
         if name is not None and name not in self.candidates:
             _warn(f"the run was begun with variant {name!r}, which cannot be used here: its bits will differ")
             return None
         return name
 
     def timed(self):
-        """What the timings on disk are for, or None."""
+        """The variant that the timings on disk favour, or None."""
         record = self.record()
         return None if record is None else timings.best(record, self.candidates)
 
     def in_table(self):
-        """What the table that comes with the package is for, or None."""
+        """The variant that the package's table names, or None."""
         name = _table().get(json.dumps(family_key(self.key), sort_keys=True))
         return name if name in self.candidates else None
 
     def search_if_possible(self):
-        """What new timings are for, in mode "search"; None where they cannot be taken."""
+        """The variant that new timings favour, in mode "search"; None where they cannot be taken."""
         if get_mode() != "search" or self.device == "simulator" or backend.current_capture() or not self.columns:
             return None
         try:
@@ -225,13 +238,13 @@ def _knowledge(folder, changed, key, device):
 
 def state(device):
     """What a checkpoint must keep so that the run goes on with the same variants: plain values."""
-    return {"identity": identity(device), "choices": {**_pinned, **_made}}
+    return {"identity": identity(device), "choices": {**_choices.pinned, **_choices.by_task}}
 
 
 def resume(kept, device):
     """Keep to the choices in what `state` gave, and warn if others may differ from what they would have been."""
-    _pinned.update(kept["choices"])
-    _chosen.clear()
+    _choices.pinned.update(kept["choices"])
+    _choices.by_arguments.clear()
     now = identity(device)
     if kept["choices"] and kept["identity"] != now:
         _warn(
@@ -240,21 +253,15 @@ def resume(kept, device):
         )
 
 
-def book(kept=None):
-    """Choices apart from this process's own, for `using`: none yet, those in what `state` gave holding."""
-    return {}, {}, dict(kept["choices"]) if kept else {}
-
-
 @contextmanager
 def using(choices):
-    """Within it, choices are made and kept in a `book`: to go through several runs in turns, in one thread."""
-    global _chosen, _made, _pinned
-    before = _chosen, _made, _pinned
-    _chosen, _made, _pinned = choices
+    """Within it, choices are made and kept in these Choices: to go through several runs in turns, in one thread."""
+    global _choices
+    before, _choices = _choices, choices
     try:
         yield
     finally:
-        _chosen, _made, _pinned = before
+        _choices = before
 
 
 # What is known

@@ -32,7 +32,7 @@ def store(monkeypatch, tmp_path):
     before = tuning.get_mode()
     tuning.set_mode("read")
     yield tuning.store()
-    tuning._pinned.clear()
+    tuning._choices.pinned.clear()
     tuning.set_mode(before)
 
 
@@ -324,7 +324,7 @@ def test_a_kept_choice_that_is_not_possible_here(store):
     name = task().name
     tuning.resume({"identity": tuning.identity("cpu"), "choices": {name: "direct_output_centric"}}, "cpu")
     assert choose() == "direct_output_centric"
-    tuning._pinned[name] = "of_another_version"
+    tuning._choices.pinned[name] = "of_another_version"
     tuning.set_mode("read")
     with pytest.warns(UserWarning, match="variant 'of_another_version', which cannot be used here"):
         assert choose() == cpu.DEFAULT

@@ -55,7 +55,7 @@ class Replay:
         self._make_trainer = make_trainer or self._trainer_of_config(device, data_dir)
         self._trainer = None
         self._random = backend.random_state()
-        self._choices = tuning.book(self._newest().get("tuning"))
+        self._choices = tuning.Choices.kept(self._newest().get("tuning"))
 
     @property
     def last_step(self):

@@ -216,8 +216,7 @@ def test_float64_is_left_alone(precision):
 
 def test_a_gpu_without_tensor_cores_for_it_computes_in_full_precision(monkeypatch, precision):
     monkeypatch.setattr(launch, "capability", lambda like: (7, 5))
-    for choices in ("_chosen", "_made"):  # of this process, on a device that has tensor cores
-        monkeypatch.setattr(tuning, choices, {})
+    monkeypatch.setattr(tuning, "_choices", tuning.Choices())  # not those made on a device that has tensor cores
     full = layer()
     precision("high")
     for got, want in zip(layer(), full):
