@@ -1,4 +1,4 @@
-"""Every variant of the contraction on a GPU, one purpose at a time, beside a copy, PyTorch, and the floor.
+"""Every variant of the contraction on a GPU, one launcher at a time, beside a copy, PyTorch, and the floor.
 
     python benchmarks/survey_contraction.py [--only CHANNELS]... [--json FILE]
 
@@ -9,7 +9,7 @@ of each shape also has PyTorch's expressions, forward and forward + backward, wi
 paper's own way, too (direct_output_centric).
 
 A row: {"case", "copy", "floor", "forward" / "backward_input" / "backward_weight": {variant: {"seconds", "error"}},
-"chosen": {precision: {purpose: variant}}, "F.scc" and "peers": {precision: {pass: seconds or {expression: seconds}}}}.
+"chosen": {precision: {launcher: variant}}, "F.scc" and "peers": {precision: {pass: seconds or {expression: seconds}}}}.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from sccengine.bench import ceilings, machine, operators
 from sccengine.bench.scc import SHAPES, WINDOWS
 from sccengine.bench.timers import CudaTimer
 from sccengine.kernels.cuda import scc
+from sccengine.tuning import LAUNCHERS
 from sccengine.windows import ChannelWindows
 
 IMAGES = 16
 GROUPS, CALLS, SECONDS = 3, 20, 5e-3
 PRECISIONS = ("highest", "high")
-PURPOSES = ("forward", "backward_input", "backward_weight")
 # What is compared of a result's columns, and how many columns are multiplied in float64 at once.
 COLUMNS = 8192
 
@@ -78,22 +78,22 @@ class Problem:
             "backward_weight": whole[entries],
         }
 
-    def run(self, purpose, variant):
-        result = self.result[purpose]
-        if purpose == "forward":
+    def run(self, launcher, variant):
+        result = self.result[launcher]
+        if launcher == "forward":
             return lambda: scc.forward(self.x, self.weight, self.bias, result, self.windows, variant)
-        if purpose == "backward_input":
+        if launcher == "backward_input":
             return lambda: scc.backward_input(self.dy, self.weight, result, self.windows, variant)
         return lambda: scc.backward_weight(self.dy, self.x, result, self.windows, variant)
 
-    def error(self, cupy, purpose):
+    def error(self, cupy, launcher):
         """The norm of what the result is off by, over that of what is expected."""
-        expected = self.expected[purpose]
-        result = self.result[purpose][:, -expected.shape[1] :]
+        expected = self.expected[launcher]
+        result = self.result[launcher][:, -expected.shape[1] :]
         return float(cupy.linalg.norm(result - expected) / cupy.linalg.norm(expected))
 
     def floor(self, rates):
-        """Seconds that bytes and operations take at the measured ceilings, for each purpose the same."""
+        """Seconds that bytes and operations take at the measured ceilings, for each launcher the same."""
         rows, columns = self.axes["C"] + self.axes["O"], self.axes["M"]
         return max(4 * rows * columns / rates["memory"], 2 * self.weight.size * columns / rates["gemm"])
 
@@ -126,13 +126,13 @@ def survey(axes, variants, rates, timer, pytorch):
     problem = Problem(cupy, axes)
     row = {"case": axes, "copy": seconds(timer, lambda: cupy.copyto(problem.result["backward_input"], problem.x))}
     row["floor"] = problem.floor(rates)
-    for purpose in PURPOSES:
-        row[purpose] = {}
+    for launcher in LAUNCHERS:
+        row[launcher] = {}
         for variant in variants:
-            time = seconds(timer, problem.run(purpose, variant))
-            row[purpose][variant] = {"seconds": time, "error": problem.error(cupy, purpose)}
+            time = seconds(timer, problem.run(launcher, variant))
+            row[launcher][variant] = {"seconds": time, "error": problem.error(cupy, launcher)}
     windows, like = problem.windows, {"forward": problem.dy, "backward_input": problem.dy, "backward_weight": problem.x}
-    row["chosen"] = {p: {q: scc.choose(q, windows, like[q], p) for q in PURPOSES} for p in PRECISIONS}
+    row["chosen"] = {p: {q: scc.choose(q, windows, like[q], p) for q in LAUNCHERS} for p in PRECISIONS}
     row["F.scc"], row["peers"] = {}, {}
     for precision in PRECISIONS:
         sccengine.set_matmul_precision(precision)
@@ -155,17 +155,17 @@ def survey(axes, variants, rates, timer, pytorch):
 
 
 def printed(row):
-    """A line for each purpose."""
+    """A line for each launcher."""
     yield " ".join(f"{key}={value}" for key, value in row["case"].items()) + f": copy {1e6 * row['copy']:.1f} us"
-    for purpose in PURPOSES:
+    for launcher in LAUNCHERS:
         for precision in PRECISIONS:
-            variant = row["chosen"][precision][purpose]
-            entry = row[purpose][variant]
-            least = min(row[purpose], key=lambda name: row[purpose][name]["seconds"])
+            variant = row["chosen"][precision][launcher]
+            entry = row[launcher][variant]
+            least = min(row[launcher], key=lambda name: row[launcher][name]["seconds"])
             yield (
-                f"  {purpose}, {precision}: {variant} {1e6 * entry['seconds']:.1f} us, "
+                f"  {launcher}, {precision}: {variant} {1e6 * entry['seconds']:.1f} us, "
                 f"{100 * row['floor'] / entry['seconds']:.0f} % of the floor, error {entry['error']:.0e}; "
-                f"least: {least} {1e6 * row[purpose][least]['seconds']:.1f}"
+                f"least: {least} {1e6 * row[launcher][least]['seconds']:.1f}"
             )
     for precision, by_pass in row["peers"].items():
         for direction, times in by_pass.items():

@@ -4,8 +4,8 @@
 
 A variant stands for one compiled configuration, tile included. The first of these that knows the problem decides:
 
-1. a timing on disk, of this pass, problem, dtype, permitted precision, device (a CPU with its number of threads), and
-   versions of kernels and compilers; numbers of columns that round up to the same 2**k or 1.5 * 2**k share one, if
+1. a timing on disk, of this launcher, problem, dtype, permitted precision, device (a CPU with its number of threads),
+   and versions of kernels and compilers; numbers of columns that round up to the same 2**k or 1.5 * 2**k share one, if
    both or neither divide by 4
 2. the table that comes with the package, of devices of the same family (tuning_table.json)
 3. the rule of the kernels themselves, kernels.scc.choose, which always answers
@@ -43,6 +43,8 @@ from sccengine.precision import PRECISIONS
 from sccengine.tuning_keys import OPERATORS, device_key, family_key, is_current, kernel_versions, size_class
 
 MODES = ("read", "search", "off")
+# Those of an operator's launchers for which variants are chosen, each by itself.
+LAUNCHERS = ("forward", "backward_input", "backward_weight")
 TABLE = Path(__file__).with_name("tuning_table.json")
 # For the timings of one problem, in mode "search".
 SECONDS = 2.0
@@ -79,9 +81,9 @@ _notes = None
 _turn = threading.RLock()
 
 
-def choose(operator, purpose, problem, like, precision):
-    """The variant for a launcher ("forward" and so on) of an operator, on rows like those of `like`, (..., M)."""
-    key = operator, purpose, problem, like.shape[-1], like.dtype, precision, backend.device_of(like)
+def choose(operator, launcher, problem, like, precision):
+    """The variant for one of an operator's LAUNCHERS, on rows like those of `like`, (..., M)."""
+    key = operator, launcher, problem, like.shape[-1], like.dtype, precision, backend.device_of(like)
     return _choices.by_arguments.get(key) or _decide(key, like)
 
 
@@ -132,11 +134,11 @@ class Task:
     candidates  the variants to choose among
     """
 
-    def __init__(self, operator, purpose, problem, columns, dtype, precision, device, like):
-        self.operator, self.purpose, self.problem, self.columns = operator, purpose, problem, columns
+    def __init__(self, operator, launcher, problem, columns, dtype, precision, device, like):
+        self.operator, self.launcher, self.problem, self.columns = operator, launcher, problem, columns
         self.dtype, self.device = dtype, device
         self.kernels = getattr(backend.kernels_for(like), operator)
-        self.rule = self.kernels.choose(purpose, problem, like, precision)
+        self.rule = self.kernels.choose(launcher, problem, like, precision)
         allowed = PRECISIONS.index(precision)
         variants = [
             variant
@@ -148,7 +150,7 @@ class Task:
         used = max((variant.precision for variant in variants), key=PRECISIONS.index)
         self.key = {
             "operator": operator,
-            "pass": purpose,
+            "pass": launcher,
             "problem": {**OPERATORS[operator].describe(problem), "columns": size_class(columns)},
             "dtype": dtype.name,
             "precision": used,
@@ -156,7 +158,7 @@ class Task:
             "versions": kernel_versions(device),
         }
         exact = {**self.key["problem"], "columns": columns}
-        self.name = json.dumps([operator, purpose, exact, dtype.name, used, device.partition(":")[0]])
+        self.name = json.dumps([operator, launcher, exact, dtype.name, used, device.partition(":")[0]])
 
     @property
     def operations(self):
@@ -192,7 +194,7 @@ class Task:
         try:
             record = self.search(SECONDS)
         except MemoryError as error:
-            _warn(f"no memory for timings of {self.operator} {self.purpose} ({error}): the rule decides")
+            _warn(f"no memory for timings of {self.operator} {self.launcher} ({error}): the rule decides")
             return None
         try:
             store().save(record)
@@ -204,7 +206,7 @@ class Task:
         """A record of all candidates, timed for so many seconds in all on operands of its own."""
         scratch = functools.partial(timings.scratch, self.device, self.dtype)
         with timings.current(self.device):
-            run = OPERATORS[self.operator].call(self.kernels, self.purpose, self.problem, self.columns, scratch)
+            run = OPERATORS[self.operator].call(self.kernels, self.launcher, self.problem, self.columns, scratch)
             runs = {name: functools.partial(run, name) for name in self.candidates}
             times, failed = timings.measure(runs, timings.clock_for(self.device), seconds)
         return {

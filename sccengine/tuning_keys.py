@@ -78,7 +78,7 @@ class Operator(NamedTuple):
 
     describe: object  # problem -> dict of plain values that tells it from others, columns apart
     operations: object  # (problem, columns) -> arithmetic operations
-    call: object  # (kernels, purpose, problem, columns, scratch) -> function of a variant's name; scratch(*shape)
+    call: object  # (kernels, launcher, problem, columns, scratch) -> function of a variant's name; scratch(*shape)
 
 
 def _describe_windows(windows):
@@ -93,12 +93,12 @@ def _describe_windows(windows):
     }
 
 
-def _contraction(kernels, purpose, windows, columns, scratch):
+def _contraction(kernels, launcher, windows, columns, scratch):
     x, y = scratch(windows.in_channels, columns), scratch(windows.out_channels, columns)
     weight = scratch(windows.out_channels, windows.width)
-    if purpose == "forward":
+    if launcher == "forward":
         return lambda name: kernels.forward(x, weight, None, y, windows, name)
-    if purpose == "backward_input":
+    if launcher == "backward_input":
         return lambda name: kernels.backward_input(y, weight, x, windows, name)
     return lambda name: kernels.backward_weight(y, x, weight, windows, name)
 

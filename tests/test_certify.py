@@ -23,8 +23,7 @@ HOSTILE = [
     (16, 24, 2, "0.33"),
     (1, 3, 1, "0"),
 ]
-SEPARATE = ["forward", "backward_input", "backward_weight"]
-PASSES = [*SEPARATE, "backward, dx", "backward, dweight", "backward without dx, dweight"]
+PASSES = [*tuning.LAUNCHERS, "backward, dx", "backward, dweight", "backward without dx, dweight"]
 VARIANT = "direct_input_centric"
 
 

@@ -91,7 +91,7 @@ def test_an_interrupt_keeps_what_was_timed(capsys, monkeypatch):
     search = tuning.Task.search
 
     def interrupted(task, seconds):
-        if task.purpose == "backward_weight":
+        if task.launcher == "backward_weight":
             raise KeyboardInterrupt
         return search(task, seconds)
 

@@ -36,13 +36,13 @@ def store(monkeypatch, tmp_path):
     tuning.set_mode(before)
 
 
-def choose(like=LIKE, purpose="forward", windows=WINDOWS, precision="highest"):
-    return tuning.choose("scc", purpose, windows, like, precision)
+def choose(like=LIKE, launcher="forward", windows=WINDOWS, precision="highest"):
+    return tuning.choose("scc", launcher, windows, like, precision)
 
 
-def task(like=LIKE, purpose="forward", windows=WINDOWS, precision="highest"):
+def task(like=LIKE, launcher="forward", windows=WINDOWS, precision="highest"):
     with tuning.recording() as tasks:
-        choose(like, purpose, windows, precision)
+        choose(like, launcher, windows, precision)
     return tasks[0]
 
 
@@ -83,7 +83,7 @@ def test_timings_come_before_the_table_and_the_table_before_the_rule(monkeypatch
     assert choose() == task().rule == cpu.DEFAULT
     use_table(monkeypatch, "direct_input_centric")
     tuning.set_mode("read")
-    assert choose() == "direct_input_centric" and choose(purpose="backward_input") == cpu.DEFAULT
+    assert choose() == "direct_input_centric" and choose(launcher="backward_input") == cpu.DEFAULT
     store.save(known("direct_output_centric"))
     tuning.set_mode("read")
     assert choose() == "direct_output_centric"
@@ -161,7 +161,7 @@ def test_every_pass_of_an_operator_asks_and_a_forced_variant_does_not(monkeypatc
         step()
         F.linear(Tensor(np.ones((2, 16), np.float32)), Tensor(np.ones((4, 16), np.float32)))
         F.conv2d(Tensor(np.ones((2, 16, 3, 3), np.float32)), Tensor(np.ones((4, 8, 1, 1), np.float32)), groups=2)
-    asked = [(t.purpose, t.key["problem"]["windows"]) for t in tasks]
+    asked = [(t.launcher, t.key["problem"]["windows"]) for t in tasks]
     assert asked == [
         ("forward", "sliding"),
         ("backward_input", "sliding"),
@@ -195,12 +195,12 @@ def test_search_times_a_problem_once_and_keeps_every_timing(monkeypatch, store):
     assert choose() == "direct_output_centric" and len(calls) == 75
 
 
-@pytest.mark.parametrize("purpose", ["forward", "backward_input", "backward_weight"])
+@pytest.mark.parametrize("launcher", tuning.LAUNCHERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_search_runs_every_candidate_of_every_pass(monkeypatch, store, purpose, dtype):
+def test_search_runs_every_candidate_of_every_pass(monkeypatch, store, launcher, dtype):
     use_clock(monkeypatch, "direct_input_centric")
-    rows = 16 if purpose == "backward_input" else 12
-    record = task(np.empty((rows, 40), dtype), purpose).search(1.0)
+    rows = 16 if launcher == "backward_input" else 12
+    record = task(np.empty((rows, 40), dtype), launcher).search(1.0)
     assert set(record["seconds"]) == set(CANDIDATES) and record["failed"] == {}
 
 
@@ -210,7 +210,7 @@ def test_a_candidate_that_fails_is_noted_and_never_chosen(monkeypatch, store):
     assert choose() == "direct_input_centric"
     assert set(store.records()[0]["failed"]) == {"direct_output_centric", "tiles"}
     use_clock(monkeypatch, None, failing=CANDIDATES)
-    assert choose(purpose="backward_input") == cpu.DEFAULT
+    assert choose(launcher="backward_input") == cpu.DEFAULT
 
 
 def test_a_tie_is_the_rules(monkeypatch):

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from sccengine import backend
+from sccengine.tuning import LAUNCHERS
 
 # Sums of whole numbers below 2**bits are exact.
 _BITS = {"float64": 53, "float32": 24}
@@ -37,7 +38,7 @@ class Contraction:
     launches   how often a launcher has been called
     """
 
-    answers = ("forward", "backward_input", "backward_weight")
+    answers = LAUNCHERS
     bias_gradient = None
 
     def __init__(self, windows, variant, dtype, device):

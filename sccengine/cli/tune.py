@@ -30,7 +30,6 @@ from sccengine.cli.options import (
 from sccengine.kernels.cache_folder import writable
 from sccengine.precision import PRECISIONS
 
-PASSES = ("forward", "backward_input", "backward_weight")
 # Of the budget that is left, a problem gets at most this many times its equal share: the largest come first.
 _SHARE = 4
 # A row of the shipped table must be worth its place.
@@ -52,14 +51,14 @@ class LayerShape(click.ParamType):
 
 
 class Passes(click.ParamType):
-    """Names of PASSES with commas between them."""
+    """Names of launchers with commas between them."""
 
     name = "pass,..."
 
     def convert(self, value, param, ctx):
         names = value if isinstance(value, tuple) else tuple(value.split(","))
-        if wrong := [name for name in names if name not in PASSES]:
-            self.fail(f"{wrong[0]!r} is no pass: use {', '.join(PASSES)}", param, ctx)
+        if wrong := [name for name in names if name not in tuning.LAUNCHERS]:
+            self.fail(f"{wrong[0]!r} is no pass: use {', '.join(tuning.LAUNCHERS)}", param, ctx)
         return names
 
 
@@ -73,7 +72,11 @@ _problem_options = together(
         help="One sliding-channel layer instead of a model: batch, channels, filters, side of the image.",
     ),
     click.option(
-        "--passes", type=Passes(), default=PASSES, show_default="all", help=f"Only these of {', '.join(PASSES)}."
+        "--passes",
+        type=Passes(),
+        default=tuning.LAUNCHERS,
+        show_default="all",
+        help=f"Only these of {', '.join(tuning.LAUNCHERS)}.",
     ),
     click.option(
         "--precision",
@@ -132,7 +135,7 @@ def tune(ctx, passes, precision, device, seconds, again, dry_run, show, forget, 
         return _ship(ship, device)
     if device == "simulator" and not dry_run:
         raise click.UsageError("--device simulator: its times say nothing of a GPU's", ctx)
-    tasks = [task for task in _collect(ctx, device, precision, problem) if task.purpose in passes]
+    tasks = [task for task in _collect(ctx, device, precision, problem) if task.launcher in passes]
     if not tasks:
         raise click.UsageError("there is no sliding-channel, pointwise or linear layer with such a pass", ctx)
     if dry_run:

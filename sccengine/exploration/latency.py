@@ -37,7 +37,6 @@ from sccengine.tuning_keys import device_key, kernel_versions
 SECONDS, ATTEMPTS = 0.15, 8
 AGREEING, WITHIN = 3, 0.1
 _STEP = "step"  # the one name in an entry's seconds
-_PURPOSES = ("forward", "backward_input", "backward_weight")
 
 
 class Layer(NamedTuple):
@@ -151,7 +150,7 @@ class LayerTimes:
         columns = math.prod(layer.output_shape[1:]) * self.batch_size
         rows = backend.empty((windows.out_channels, columns), like=layer.module.weight.array)
         precision = get_matmul_precision()
-        return {purpose: tuning.choose("scc", purpose, windows, rows, precision) for purpose in _PURPOSES}
+        return {launcher: tuning.choose("scc", launcher, windows, rows, precision) for launcher in tuning.LAUNCHERS}
 
     def _measure(self, key, layer):
         times = []

@@ -88,11 +88,11 @@ class ContractionFunction(Function):
             kernels.subsample.backward(read, dx, self.stride)
         return from_rows(dx)
 
-    def _variant(self, purpose, y):
+    def _variant(self, launcher, y):
         """The variant asked for, or the one that is chosen for y, or dy, (O, M)."""
         if self.variant != "auto":
             return self.variant
-        return tuning.choose("scc", purpose, self.windows, y, self.precision)
+        return tuning.choose("scc", launcher, self.windows, y, self.precision)
 
 
 def _check_variant(operator, name, kernels, x):

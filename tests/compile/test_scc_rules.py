@@ -3,20 +3,20 @@
 import numpy as np
 import pytest
 
+from sccengine.tuning import LAUNCHERS
 from sccengine.windows import ChannelWindows
 
 scc = pytest.importorskip("sccengine.kernels.cuda.scc")
-PURPOSES = ("forward", "backward_input", "backward_weight")
 LARGE = ChannelWindows.sliding(512, 512, 2, 0.5), 8192
 SMALL = ChannelWindows.dense(1024, 10), 128
 
 
-def chosen(problem, capability, precision, monkeypatch, purposes=PURPOSES):
+def chosen(problem, capability, precision, monkeypatch, launchers=LAUNCHERS):
     """{variant's family} of all passes of a problem, (windows, columns)."""
     windows, columns = problem
     monkeypatch.setattr(scc.launch, "capability", lambda like: capability)
     like = np.empty((1, columns), np.float32)
-    return {scc.choose(purpose, windows, like, precision).partition("_")[0] for purpose in purposes}
+    return {scc.choose(launcher, windows, like, precision).partition("_")[0] for launcher in launchers}
 
 
 @pytest.mark.parametrize("capability", scc.FAST_TF32)

@@ -237,7 +237,7 @@ def test_a_rounding_variant_takes_float32_only():
 def test_what_is_chosen_rounds_as_far_as_allowed_and_no_farther():
     windows = ChannelWindows.sliding(64, 64, 2, 0.5)
     like = np.zeros((64, 1 << 16), np.float32)
-    for purpose in ("forward", "backward_input", "backward_weight"):
+    for launcher in tuning.LAUNCHERS:
         for allowed in ("highest", "high", "medium"):
-            assert scc.VARIANTS[scc.choose(purpose, windows, like, allowed)].precision == allowed
-        assert scc.choose(purpose, windows, like.astype(np.float64), "high") == scc.DEFAULT
+            assert scc.VARIANTS[scc.choose(launcher, windows, like, allowed)].precision == allowed
+        assert scc.choose(launcher, windows, like.astype(np.float64), "high") == scc.DEFAULT

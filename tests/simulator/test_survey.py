@@ -7,6 +7,7 @@ import pytest
 
 import sccengine
 from sccengine.kernels.cuda import scc
+from sccengine.tuning import LAUNCHERS
 
 
 class Timer:
@@ -25,14 +26,14 @@ def survey_contraction(monkeypatch):
     return survey_contraction
 
 
-def test_a_row_has_every_purpose_and_variant_and_their_errors(survey_contraction):
+def test_a_row_has_every_launcher_and_variant_and_their_errors(survey_contraction):
     axes = dict(N=3, C=8, O=6, H=2, M=12, cg=2, co=0.5)
     variants = ["tf32_64x64", "tf32x3_64x64", "register_tiles_64x128"]
     rates = {"memory": 1e12, "gemm": 1e13}
     row = survey_contraction.survey(axes, variants, rates, Timer(), None)
     assert row["floor"] == 4 * (8 + 6) * 12 / 1e12
-    for purpose in survey_contraction.PURPOSES:
-        errors = {name: entry["error"] for name, entry in row[purpose].items()}
+    for launcher in LAUNCHERS:
+        errors = {name: entry["error"] for name, entry in row[launcher].items()}
         assert list(errors) == variants
         assert errors["tf32x3_64x64"] < 1e-6 and errors["register_tiles_64x128"] < 1e-6 < errors["tf32_64x64"] < 1e-3
     assert row["F.scc"] == {precision: {"forward": 1e-4, "both": 1e-4} for precision in ("highest", "high")}

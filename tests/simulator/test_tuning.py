@@ -20,9 +20,9 @@ def store(monkeypatch, tmp_path):
     tuning.set_mode("read")
 
 
-def task(dtype="float32", precision="highest", purpose="forward"):
+def task(dtype="float32", precision="highest", launcher="forward"):
     with tuning.recording() as tasks:
-        tuning.choose("scc", purpose, WINDOWS, LIKE.astype(dtype), precision)
+        tuning.choose("scc", launcher, WINDOWS, LIKE.astype(dtype), precision)
     return tasks[0]
 
 
@@ -42,10 +42,10 @@ def test_candidates_are_what_the_device_can_run(monkeypatch):
     assert {scc.VARIANTS[name].precision for name in task(precision="medium").candidates} == {"highest"}
 
 
-@pytest.mark.parametrize("purpose", ["forward", "backward_input", "backward_weight"])
-def test_every_candidate_can_be_called_for_a_timing(monkeypatch, purpose):
+@pytest.mark.parametrize("launcher", tuning.LAUNCHERS)
+def test_every_candidate_can_be_called_for_a_timing(monkeypatch, launcher):
     monkeypatch.setattr(timings, "clock_for", lambda device: lambda run: 1.0)
-    problem = task(precision="medium", purpose=purpose)
+    problem = task(precision="medium", launcher=launcher)
     record = problem.search(1.0)
     assert set(record["seconds"]) == set(problem.candidates) and record["failed"] == {}
     assert timings.best(record, problem.candidates) == problem.rule

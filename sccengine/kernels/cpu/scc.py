@@ -68,7 +68,7 @@ _BACKWARD_WEIGHT = {
 }
 
 
-def choose(purpose, windows, like, precision):
+def choose(launcher, windows, like, precision):
     """The variant for a launcher ("forward" and so on) on rows like those of `like`: one for all, here."""
     return DEFAULT
 

@@ -138,7 +138,7 @@ _ROADS = {
 }
 
 
-def choose(purpose, windows, like, precision):
+def choose(launcher, windows, like, precision):
     """The variant for a launcher ("forward" and so on) on rows like those of `like`, (..., M).
 
     float64: "tiles". float32: the one that takes an H200 the fewest cycles, by what was measured there, among the tiles
@@ -150,19 +150,19 @@ def choose(purpose, windows, like, precision):
     capability = launch.capability(like)
     if capability < (8, 0):
         precision = "highest"
-    return _least_work(purpose, windows, like.shape[-1], precision, capability)
+    return _least_work(launcher, windows, like.shape[-1], precision, capability)
 
 
 @lru_cache(maxsize=4096)
-def _least_work(purpose, windows, columns, precision, capability):
+def _least_work(launcher, windows, columns, precision, capability):
     on_tensor_cores = precision != "highest" or capability in FAST_TF32
     variants = [VARIANTS[name] for name in scc_tensor.SHAPES if on_tensor_cores]
     tensor = [each.name for each in variants if each.precision == precision and each.since <= capability]
-    if purpose == "backward_weight":
+    if launcher == "backward_weight":
         # Wherever tensor cores are to be used at all, they were faster.
         names, work = (tensor, scc_tensor_band.work) if tensor else (scc_register_tiles.SHAPES, scc_register_band.work)
         return min(names, key=lambda name: work(windows, name, columns))
-    transposed = purpose == "backward_input"
+    transposed = launcher == "backward_input"
     work = {name: scc_tensor.work(windows, transposed, name, columns) for name in tensor}
     for name in scc_register_tiles.SHAPES:
         if precision == "highest" or scc_register_tiles.splits_of(windows, transposed, name, columns) > 1:
