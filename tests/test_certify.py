@@ -25,6 +25,7 @@ HOSTILE = [
 ]
 PASSES = [*tuning.LAUNCHERS, "backward, dx", "backward, dweight", "backward without dx, dweight"]
 VARIANT = "direct_input_centric"
+RIGHT = kernels._LAUNCHERS[VARIANT]
 
 
 @pytest.fixture(autouse=True)
@@ -76,14 +77,18 @@ def test_every_size_of_tiles_that_a_kernel_takes_is_enumerated():
 # Faults
 
 
+def replace(monkeypatch, **launchers):
+    monkeypatch.setitem(kernels._LAUNCHERS, VARIANT, RIGHT._replace(**launchers))
+
+
 def test_a_start_that_is_off_by_one_in_the_input_gradient_alone(monkeypatch):
-    right = kernels._BACKWARD_INPUT[VARIANT]
+    right = RIGHT.backward_input
 
     def shifted(dy, weight, dx, windows):
         right(dy, weight, dx, windows)
         dx[...] = np.roll(dx, 1, axis=0)
 
-    monkeypatch.setitem(kernels._BACKWARD_INPUT, VARIANT, shifted)
+    replace(monkeypatch, backward_input=shifted)
     found, problems = triples_found()
     wanted = f"backward_input of variant {VARIANT} in float32: does not touch (filter 0, tap 0, channel 0); 56 triples"
     assert problems[0].startswith(wanted)
@@ -98,20 +103,20 @@ def test_a_missing_wrap(monkeypatch):
             taps = min(windows.width, windows.in_channels - start)
             y[f] += weight[f, :taps] @ x[start : start + taps]
 
-    monkeypatch.setitem(kernels._FORWARD, VARIANT, cut_short)
+    replace(monkeypatch, forward=cut_short)
     _, problems = triples_found()
     wanted = f"forward of variant {VARIANT} in float64: does not touch (filter 5, tap 2, channel 0); 2 triples"
     assert problems[2].startswith(wanted), problems
 
 
 def test_a_weight_gradient_that_drops_a_tap(monkeypatch):
-    right = kernels._BACKWARD_WEIGHT[VARIANT]
+    right = RIGHT.backward_weight
 
     def dropping(dy, x, dweight, windows):
         right(dy, x, dweight, windows)
         dweight[2, 3] = 0
 
-    monkeypatch.setitem(kernels._BACKWARD_WEIGHT, VARIANT, dropping)
+    replace(monkeypatch, backward_weight=dropping)
     _, problems = triples_found()
     wanted = f"backward_weight of variant {VARIANT} in float32: does not touch (filter 2, tap 3, channel 7)"
     assert problems[0] == wanted
@@ -147,13 +152,13 @@ def test_a_fault_where_all_gradients_are_computed_at_once(monkeypatch, with_inpu
     ],
 )
 def test_other_faults_of_a_kernel_are_named(monkeypatch, spoil, message):
-    right = kernels._FORWARD[VARIANT]
+    right = RIGHT.forward
 
     def faulty(x, weight, bias, y, windows):
         right(x, weight, bias, y, windows)
         spoil(x, weight, y)
 
-    monkeypatch.setitem(kernels._FORWARD, VARIANT, faulty)
+    replace(monkeypatch, forward=faulty)
     _, problems = triples_found()
     assert any(message in problem for problem in problems), problems
 
@@ -180,7 +185,7 @@ def test_a_gradient_that_does_not_fit_its_output(monkeypatch):
 
 
 def test_bits_that_change_from_run_to_run_or_with_the_threads(monkeypatch):
-    right, calls = kernels._FORWARD[VARIANT], []
+    right, calls = RIGHT.forward, []
 
     def noisy(x, weight, bias, y, windows, every):
         right(x, weight, bias, y, windows)
@@ -188,7 +193,7 @@ def test_bits_that_change_from_run_to_run_or_with_the_threads(monkeypatch):
         if every(calls):
             y[0, 0] = np.nextafter(y[0, 0], np.float32(np.inf))
 
-    monkeypatch.setitem(kernels._FORWARD, VARIANT, partial(noisy, every=lambda calls: len(calls) == 3))
+    replace(monkeypatch, forward=partial(noisy, every=lambda calls: len(calls) == 3))
     problems = []
     found = checks.check_repeats(WRAPS, "cpu", problems)
     assert problems[0].startswith(f"repeats of variant {VARIANT}: output has other bits in run 3")
@@ -196,7 +201,7 @@ def test_bits_that_change_from_run_to_run_or_with_the_threads(monkeypatch):
     assert found["not_deterministic"] == ["channel_stack", "cyclic_stack"]
     if found["threads"] == [1, 2]:
         assert calls[:3] == [1, 2, 1]
-        monkeypatch.setitem(kernels._FORWARD, VARIANT, partial(noisy, every=lambda calls: calls[-1] == 2))
+        replace(monkeypatch, forward=partial(noisy, every=lambda calls: calls[-1] == 2))
         checks.check_repeats(WRAPS, "cpu", problems)
         assert "run 2 on 2 threads" in problems[-1]
 

@@ -1,6 +1,7 @@
 """What tests, benchmarks and the tuner need to know of one way to compute an operator."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -26,3 +27,16 @@ class Variant:
     precision: str = "highest"
     operand_bits: int = 53
     since: tuple = (0, 0)
+
+
+class Launchers(NamedTuple):
+    """The launchers of one variant of the contraction.
+
+    forward takes `relu` as its last argument where fuses_relu says so, backward_weight `dbias` where adds_dbias does.
+    """
+
+    forward: object
+    backward_input: object
+    backward_weight: object
+    fuses_relu: bool = False
+    adds_dbias: bool = False

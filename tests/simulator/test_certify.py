@@ -25,13 +25,13 @@ def test_every_variant_touches_what_the_definition_says(variant, monkeypatch):
 
 
 def test_a_tap_that_is_left_out_is_seen(monkeypatch):
-    right = kernels._ROADS["tiles"]
+    right = kernels._LAUNCHERS["tiles"]
 
     def without_it(x, weight, bias, y, windows):
         right.forward(x, weight, bias, y, windows)
         y[4] -= weight[4, 1] * x[5]
 
-    monkeypatch.setitem(kernels._ROADS, "tiles", right._replace(forward=without_it))
+    monkeypatch.setitem(kernels._LAUNCHERS, "tiles", right._replace(forward=without_it))
     run = probes.Contraction(ChannelWindows.sliding(*SETTINGS), "tiles", "float32", "simulator")
     wanted = definition.codes(definition.sliding(*SETTINGS), SETTINGS[0])
     found = probes.forward_triples(run)

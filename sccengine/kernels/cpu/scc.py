@@ -10,7 +10,7 @@ from functools import partial
 
 from sccengine.kernels.cpu import relu as relu_kernels
 from sccengine.kernels.cpu import rows, scc_direct, scc_stack, scc_tiles, scc_tiles_backward
-from sccengine.kernels.variant import Variant
+from sccengine.kernels.variant import Launchers, Variant
 
 DEFAULT = "tiles"
 
@@ -46,25 +46,22 @@ VARIANTS = {
     )
 }
 
-_FORWARD = {
-    "channel_stack": partial(scc_stack.forward, distinct=False),
-    "cyclic_stack": partial(scc_stack.forward, distinct=True),
-    "direct_output_centric": scc_direct.forward,
-    "direct_input_centric": scc_direct.forward,
-}
-_BACKWARD_INPUT = {
-    "channel_stack": partial(scc_stack.backward_input, distinct=False),
-    "cyclic_stack": partial(scc_stack.backward_input, distinct=True),
-    "direct_output_centric": scc_direct.scatter_input,
-    "direct_input_centric": scc_direct.gather_input,
-    "tiles": scc_tiles.contract_transposed,
-}
-_BACKWARD_WEIGHT = {
-    "channel_stack": partial(scc_stack.backward_weight, distinct=False),
-    "cyclic_stack": partial(scc_stack.backward_weight, distinct=True),
-    "direct_output_centric": scc_direct.scatter_weight,
-    "direct_input_centric": scc_direct.reduce_weight,
-    "tiles": scc_tiles_backward.backward_weight,
+_LAUNCHERS = {
+    "channel_stack": Launchers(
+        partial(scc_stack.forward, distinct=False),
+        partial(scc_stack.backward_input, distinct=False),
+        partial(scc_stack.backward_weight, distinct=False),
+    ),
+    "cyclic_stack": Launchers(
+        partial(scc_stack.forward, distinct=True),
+        partial(scc_stack.backward_input, distinct=True),
+        partial(scc_stack.backward_weight, distinct=True),
+    ),
+    "direct_output_centric": Launchers(scc_direct.forward, scc_direct.scatter_input, scc_direct.scatter_weight),
+    "direct_input_centric": Launchers(scc_direct.forward, scc_direct.gather_input, scc_direct.reduce_weight),
+    "tiles": Launchers(
+        scc_tiles.contract, scc_tiles.contract_transposed, scc_tiles_backward.backward_weight, fuses_relu=True
+    ),
 }
 
 
@@ -83,22 +80,23 @@ def forward(x, weight, bias, y, windows, variant=DEFAULT, relu=False):
 
     relu: negative results become 0.
     """
-    if variant == "tiles":
-        scc_tiles.contract(x, weight, bias, y, windows, relu)
+    launchers = _LAUNCHERS[variant]
+    if launchers.fuses_relu:
+        launchers.forward(x, weight, bias, y, windows, relu)
         return
-    _FORWARD[variant](x, weight, bias, y, windows)
+    launchers.forward(x, weight, bias, y, windows)
     if relu:
         relu_kernels.forward(y.reshape(-1), y.reshape(-1), math.inf)
 
 
 def backward_input(dy, weight, dx, windows, variant=DEFAULT):
     """dx (C, M) from dy (O, M) and weight (O, K)."""
-    _BACKWARD_INPUT[variant](dy, weight, dx, windows)
+    _LAUNCHERS[variant].backward_input(dy, weight, dx, windows)
 
 
 def backward_weight(dy, x, dweight, windows, variant=DEFAULT):
     """dweight (O, K) from dy (O, M) and x (C, M)."""
-    _BACKWARD_WEIGHT[variant](dy, x, dweight, windows)
+    _LAUNCHERS[variant].backward_weight(dy, x, dweight, windows)
 
 
 def backward(dy, x, weight, dx, dweight, dbias, windows, input_variant=DEFAULT, weight_variant=DEFAULT):

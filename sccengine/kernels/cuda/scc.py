@@ -12,7 +12,6 @@ H200 over sums of 8 to 262144 products, where the register tiles have 0.5e-7 to 
 
 import math
 from functools import lru_cache, partial
-from typing import NamedTuple
 
 from sccengine.kernels.cuda import (
     launch,
@@ -27,7 +26,7 @@ from sccengine.kernels.cuda import (
 )
 from sccengine.kernels.cuda import relu as relu_kernels
 from sccengine.kernels.cuda.scc_pack import BF16, TF32, TF32X3
-from sccengine.kernels.variant import Variant
+from sccengine.kernels.variant import Launchers, Variant
 
 DEFAULT = "tiles"
 
@@ -89,35 +88,22 @@ VARIANTS = {
 }
 
 
-class Road(NamedTuple):
-    """The launchers of one variant.
-
-    forward takes `relu` as its last argument where fuses_relu says so, backward_weight `dbias` where adds_dbias does.
-    """
-
-    forward: object
-    backward_input: object
-    backward_weight: object
-    fuses_relu: bool = False
-    adds_dbias: bool = False
-
-
-_ROADS = {
-    "channel_stack": Road(
+_LAUNCHERS = {
+    "channel_stack": Launchers(
         partial(scc_stack.forward, distinct=False),
         partial(scc_stack.backward_input, distinct=False),
         partial(scc_stack.backward_weight, distinct=False),
     ),
-    "cyclic_stack": Road(
+    "cyclic_stack": Launchers(
         partial(scc_stack.forward, distinct=True),
         partial(scc_stack.backward_input, distinct=True),
         partial(scc_stack.backward_weight, distinct=True),
     ),
-    "direct_output_centric": Road(scc_direct.forward, scc_direct.scatter_input, scc_direct.scatter_weight),
-    "direct_input_centric": Road(scc_direct.forward, scc_direct.gather_input, scc_direct.reduce_weight),
-    "tiles": Road(scc_tiles.forward, scc_tiles.backward_input, scc_tiles.backward_weight),
+    "direct_output_centric": Launchers(scc_direct.forward, scc_direct.scatter_input, scc_direct.scatter_weight),
+    "direct_input_centric": Launchers(scc_direct.forward, scc_direct.gather_input, scc_direct.reduce_weight),
+    "tiles": Launchers(scc_tiles.forward, scc_tiles.backward_input, scc_tiles.backward_weight),
     **{
-        name: Road(
+        name: Launchers(
             partial(scc_register_tiles.forward, variant=name),
             partial(scc_register_tiles.backward_input, variant=name),
             partial(scc_register_band.backward_weight, variant=name),
@@ -126,7 +112,7 @@ _ROADS = {
         for name in scc_register_tiles.SHAPES
     },
     **{
-        name: Road(
+        name: Launchers(
             partial(scc_tensor.forward, variant=name),
             partial(scc_tensor.backward_input, variant=name),
             partial(scc_tensor_band.backward_weight, variant=name),
@@ -183,31 +169,31 @@ def forward(x, weight, bias, y, windows, variant=DEFAULT, relu=False):
 
     relu: negative results become 0.
     """
-    road = _ROADS[variant]
-    if road.fuses_relu:
-        road.forward(x, weight, bias, y, windows, relu)
+    launchers = _LAUNCHERS[variant]
+    if launchers.fuses_relu:
+        launchers.forward(x, weight, bias, y, windows, relu)
         return
-    road.forward(x, weight, bias, y, windows)
+    launchers.forward(x, weight, bias, y, windows)
     if relu:
         relu_kernels.forward(y, y, math.inf)
 
 
 def backward_input(dy, weight, dx, windows, variant=DEFAULT):
     """dx (C, M) from dy (O, M) and weight (O, K)."""
-    _ROADS[variant].backward_input(dy, weight, dx, windows)
+    _LAUNCHERS[variant].backward_input(dy, weight, dx, windows)
 
 
 def backward_weight(dy, x, dweight, windows, variant=DEFAULT):
     """dweight (O, K) from dy (O, M) and x (C, M)."""
-    _ROADS[variant].backward_weight(dy, x, dweight, windows)
+    _LAUNCHERS[variant].backward_weight(dy, x, dweight, windows)
 
 
 def backward(dy, x, weight, dx, dweight, dbias, windows, input_variant=DEFAULT, weight_variant=DEFAULT):
     """The gradients that are not None: dx, dweight, and dbias (O,)."""
     if dx is not None:
         backward_input(dy, weight, dx, windows, input_variant)
-    if dweight is not None and dbias is not None and _ROADS[weight_variant].adds_dbias:
-        _ROADS[weight_variant].backward_weight(dy, x, dweight, windows, dbias=dbias)
+    if dweight is not None and dbias is not None and _LAUNCHERS[weight_variant].adds_dbias:
+        _LAUNCHERS[weight_variant].backward_weight(dy, x, dweight, windows, dbias=dbias)
         return
     if dweight is not None:
         backward_weight(dy, x, dweight, windows, weight_variant)
