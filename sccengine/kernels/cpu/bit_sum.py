@@ -9,8 +9,8 @@ takes which part of it.
 import numpy as np
 from numba import prange
 
-from sccengine.kernels.cpu.compile import PARALLEL_WORK, jit, parallel_jit, shares
-from sccengine.kernels.cpu.scc_panels import share_of
+from sccengine.kernels.cpu.compile import PARALLEL_WORK, jit, parallel_jit
+from sccengine.kernels.cpu.shares import share_count, share_of
 
 _STEP, _MASK = np.uint64(0x9E3779B1), np.uint64(0xFFFFFFFF)
 
@@ -40,6 +40,6 @@ def bit_sum(
     """The weighted sum of its 32-bit words, as an integer."""
     words = x.view(np.uint32)
     parallel = len(words) >= PARALLEL_WORK
-    sums = np.empty(shares(parallel), np.uint64)
+    sums = np.empty(share_count(parallel), np.uint64)
     _sum_words(words, sums, parallel=parallel)
     return int(sums.sum())

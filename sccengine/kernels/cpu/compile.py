@@ -28,7 +28,6 @@ from pathlib import Path
 
 import numba
 import numpy as np
-from numba import get_num_threads
 
 from sccengine.kernels.cache_folder import cache_root, writable
 
@@ -113,11 +112,6 @@ def cache_folder():
         )
         return None
     return str(folder)
-
-
-def shares(parallel):
-    """Into how many parts a launch divides its work: one a thread where it is parallel."""
-    return get_num_threads() if parallel else 1
 
 
 def _njit(function, subfolder="", **options):

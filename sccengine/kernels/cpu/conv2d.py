@@ -18,11 +18,12 @@ Groups are convolutions of their own. Layouts: x (C, H, W, N), weight (O, C/G, k
 import numpy as np
 from numba import prange
 
-from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
+from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.conv2d_panels import cut_rows, pack_taps, pack_tile
 from sccengine.kernels.cpu.scc_microkernels import DOT_CHANNELS, DOT_ROWS, ROWS, VECTORS, dot_tiles
-from sccengine.kernels.cpu.scc_panels import add_segments, even_part, pack_row, row_begins, scratch, share_of, zeros
+from sccengine.kernels.cpu.scc_panels import pack_row, row_begins
 from sccengine.kernels.cpu.scc_tiles import PARALLEL_MACS, contract_panel
+from sccengine.kernels.cpu.shares import add_segments, even_part, scratch, share_count, share_of, zeros
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
 # Elements of a panel: half of a second-level cache in float32; and blocks of columns at most.
@@ -108,7 +109,7 @@ def _run(source, weight, strides, taps, tap_at, steps, bias, y):
     depth = len(source) * len(taps)
     parallel = filters * depth * columns >= PARALLEL_MACS
     _convolve(
-        shares(parallel),
+        share_count(parallel),
         source.reshape(-1),
         *source.shape[1:],
         np.array(taps, np.int64).reshape(-1, 2),

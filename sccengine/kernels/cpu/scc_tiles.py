@@ -28,7 +28,7 @@ from functools import lru_cache
 import numpy as np
 from numba import prange
 
-from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
+from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.scc_microkernels import (
     FLAT_ROWS,
     FLAT_VECTORS,
@@ -42,16 +42,8 @@ from sccengine.kernels.cpu.scc_microkernels import (
     outer_tile_2,
     outer_tile_3,
 )
-from sccengine.kernels.cpu.scc_panels import (
-    even_part,
-    pack_row,
-    pack_weights,
-    packed_offsets,
-    row_begins,
-    scratch,
-    share_of,
-    tile_size,
-)
+from sccengine.kernels.cpu.scc_panels import pack_row, pack_weights, packed_offsets, row_begins, tile_size
+from sccengine.kernels.cpu.shares import even_part, scratch, share_count, share_of
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
 
 #: Multiply-accumulates below which waking a second thread costs more than it saves.
@@ -316,7 +308,7 @@ def _run(source, weight, bias, y, windows, tiles, transposed, relu=False, scale=
     weight = weight.reshape(-1)
     parallel = is_large(tiles, columns)
     _contract(
-        shares(parallel),
+        share_count(parallel),
         source.reshape(-1),
         columns,
         weight,

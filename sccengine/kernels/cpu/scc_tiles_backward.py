@@ -17,20 +17,11 @@ import functools
 import numpy as np
 from numba import prange
 
-from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
+from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.scc_microkernels import DOT_CHANNELS, DOT_ROWS, dot_tiles
-from sccengine.kernels.cpu.scc_panels import (
-    add_segments,
-    pack_weights,
-    packed_offsets,
-    row_begins,
-    scratch,
-    share_of,
-    tile_size,
-    window_begin,
-    zeros,
-)
+from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets, row_begins, tile_size, window_begin
 from sccengine.kernels.cpu.scc_tiles import contract_panel, is_large, pack_panel, transposed_tiles_of
+from sccengine.kernels.cpu.shares import add_segments, scratch, share_count, share_of, zeros
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 
 # Elements of x and dy in a chunk: most of a second-level cache in float32, but so many vectors of each row at least
@@ -231,7 +222,7 @@ def backward(dy, x, weight, dx, dweight, dbias, windows):
     weight = dweight[:0] if dx is None else weight.reshape(-1)
     parallel = is_large(tiles, columns)
     _backward(
-        shares(parallel),
+        share_count(parallel),
         segments,
         chunk,
         dy.reshape(-1),

@@ -20,10 +20,11 @@ import numpy as np
 from numba import prange
 
 from sccengine.kernels.cpu import depthwise, depthwise_packed, scc_tiles
-from sccengine.kernels.cpu.compile import jit, parallel_jit, shares
+from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.depthwise_runs import forward_runs, gather_plane
-from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets, scratch, tile_size
+from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets, tile_size
 from sccengine.kernels.cpu.scc_tiles import contract_group, is_large, tiles_of
+from sccengine.kernels.cpu.shares import scratch, share_count
 from sccengine.kernels.cpu.simd import lowest
 
 #: Elements of z that a thread makes at a time: a quarter of a second-level cache in float32.
@@ -139,7 +140,7 @@ def forward(
     tiles = tiles_of(windows)
     filters, height, width, batch = y.shape
     parallel = is_large(tiles, y.size // filters)
-    groups = shares(parallel)
+    groups = share_count(parallel)
     uneven = height % groups > 0 and height < 4 * groups
     small = len(x) * height * width * batch <= groups * _STRIP_ELEMENTS
     if depthwise_packed.serves(x) or uneven or small:
