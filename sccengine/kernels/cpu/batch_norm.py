@@ -166,8 +166,19 @@ def _mask(
 
 
 @jit
-def _write_row(c, x, weight, bias, mean, var, residual, y, eps, with_residual, relu):
-    """mean (2, C) in training, else (1, C)"""
+def _write_row(
+    c,
+    x,  # (C, M)
+    weight,  # (C,)
+    bias,  # (C,)
+    mean,  # (2, C) in training, else (1, C)
+    var,  # (C,)
+    residual,  # (C, M), not read without with_residual
+    y,  # (C, M), written
+    eps,
+    with_residual,
+    relu,
+):
     center, scale, shift = _rule(c, weight, bias, mean, var, eps)
     if with_residual:
         _scale_and_add_row(x[c], residual[c], y[c], center, scale, shift, relu)
@@ -176,7 +187,14 @@ def _write_row(c, x, weight, bias, mean, var, residual, y, eps, with_residual, r
 
 
 @jit
-def _rule(c, weight, bias, mean, var, eps):
+def _rule(
+    c,
+    weight,  # (C,)
+    bias,  # (C,)
+    mean,  # (2, C) in training, else (1, C)
+    var,  # (C,)
+    eps,
+):
     """(center, scale, shift) of y = (x - center) * scale + shift, in the data's type"""
     scale = weight[c] / math.sqrt(var[c] + eps)
     shift = np.float64(bias[c])
@@ -188,15 +206,15 @@ def _rule(c, weight, bias, mean, var, eps):
 @jit
 def _train_row(
     c,
-    x,
-    weight,
-    bias,
-    residual,
-    y,
-    mean,
-    var,
-    running_mean,
-    running_var,
+    x,  # (C, M)
+    weight,  # (C,)
+    bias,  # (C,)
+    residual,  # (C, M), not read without with_residual
+    y,  # (C, M), written
+    mean,  # (2, C), written
+    var,  # (C,), written
+    running_mean,  # (C,), in and out, if tracked
+    running_var,  # (C,), in and out, if tracked
     tracked,
     momentum,
     eps,
@@ -215,8 +233,24 @@ def _train_row(
 
 
 @jit
-def _row_backward(c, dy, x, y, weight, bias, mean, var, g, dx, dweight, dbias, eps, relu, masked, training):
-    """mean (2, C) in training, else (1, C). masked: y tells where the ReLU passed, g is dx or dresidual."""
+def _row_backward(
+    c,
+    dy,  # (C, M)
+    x,  # (C, M)
+    y,  # (C, M), read only if masked
+    weight,  # (C,)
+    bias,  # (C,)
+    mean,  # (2, C) in training, else (1, C)
+    var,  # (C,)
+    g,  # (C, M), dx or dresidual, written if masked
+    dx,  # (C, M), written
+    dweight,  # (C,), written
+    dbias,  # (C,), written
+    eps,
+    relu,
+    masked,  # whether y tells where the ReLU passed
+    training,
+):
     count = x.shape[1]
     center, scale, shift = _rule(c, weight, bias, mean, var, eps)
     inverse = 1.0 / math.sqrt(var[c] + eps)
