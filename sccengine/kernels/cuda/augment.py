@@ -21,15 +21,12 @@ a launch takes; so one launch does everything, and each block draws its images' 
 
 from __future__ import annotations
 
-import re
-import warnings
-
 import numpy as np
 from numba import cuda, float32, uint32
 
 from sccengine.kernels.cuda import philox
 from sccengine.kernels.cuda.indexing import quotient
-from sccengine.kernels.cuda.launch import BLOCK, SIMULATED, Build, blocks, divide_up
+from sccengine.kernels.cuda.launch import BLOCK, SIMULATED, Build, blocks, divide_up, let_uint64_wrap
 
 CROP, FLIP, CUTOUT = range(3)
 #: Most draws an image can need: two a crop or cutout, one a flip.
@@ -146,9 +143,7 @@ def batch(images, labels, order, first, steps, bounds, fills, values, key, count
     images (I, C, H, W) and fills (S, C) uint8, labels, order (I,), steps (S, 3) and bounds (D,) int64, values (C, 256)
     and y float32; key and counter: two ints each, the address of the random words.
     """
-    if SIMULATED:
-        # uint64 wraps around in silence on a GPU; NumPy's scalars warn.
-        warnings.filterwarnings("ignore", "overflow encountered", RuntimeWarning, re.escape(philox.__name__))
+    let_uint64_wrap(philox.__name__)
     C, H, W, N = y.shape
     grid = (C * divide_up(H * W, PIXELS), divide_up(N, IMAGES))
     arrays = (images, labels, order, steps, bounds, fills, values, y, chosen)

@@ -10,14 +10,12 @@ u >= p is decided in integers: the 24 bits as a number k have k / 2**24 >= p exa
 from __future__ import annotations
 
 import math
-import re
-import warnings
 
 import numpy as np
 from numba import cuda
 
 from sccengine.kernels.cuda.indexing import thread_index
-from sccengine.kernels.cuda.launch import SIMULATED, Build, elements
+from sccengine.kernels.cuda.launch import Build, elements, let_uint64_wrap
 
 
 @cuda.jit(device=True)
@@ -46,9 +44,7 @@ def apply_v1(
 
 def apply(x, y, probability, key):
     """y from x (both flat): zero with `probability`, chosen by `key` (uint64, one element), the rest scaled up."""
-    if SIMULATED:
-        # uint64 wraps around in silence on a GPU; NumPy's scalars warn.
-        warnings.filterwarnings("ignore", "overflow encountered", RuntimeWarning, re.escape(__name__))
+    let_uint64_wrap(__name__)
     threshold = math.ceil(probability * 2**24)
     elements(apply_v1, y.size, x, y, 1.0 / (1.0 - probability), threshold, key, y.size)
 

@@ -42,6 +42,8 @@ one list of types has one Build for each.
 
 from __future__ import annotations
 
+import re
+import warnings
 import weakref
 from contextlib import contextmanager
 from functools import lru_cache
@@ -143,6 +145,12 @@ def replay(launches):
     """Carries out launches that were recorded, on the same memory."""
     for kernel, grid, block, shared, arguments in launches:
         kernel[grid, block, 0, shared](*arguments)
+
+
+def let_uint64_wrap(module):
+    """Lets uint64 in `module` wrap around in silence, as on a GPU: in the simulator they are NumPy's, which warn."""
+    if SIMULATED:
+        warnings.filterwarnings("ignore", "overflow encountered", RuntimeWarning, re.escape(module))
 
 
 class _RunningKernel:
