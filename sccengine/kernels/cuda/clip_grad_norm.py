@@ -23,7 +23,7 @@ from numba import cuda
 from sccengine.kernels.cuda.indexing import thread_index
 from sccengine.kernels.cuda.intrinsics import load, load4, store, store4, tensor_at
 from sccengine.kernels.cuda.launch import Build, blocks, empty
-from sccengine.kernels.cuda.multi_tensor import batches, chunk, in_fours
+from sccengine.kernels.cuda.multi_tensor import batches, chunk, count_in_fours
 from sccengine.kernels.cuda.reduction import THREADS, block_sum
 
 # PyTorch's: keeps the factor finite where all gradients are zero.
@@ -59,7 +59,7 @@ def squares_v2(
     tensor, first, count = chunk(chunks)
     gradient = tensor_at(addresses[tensor], first, count, like)
     thread = np.int32(cuda.threadIdx.x)
-    whole = in_fours(count, addresses, tensor, 1)
+    whole = count_in_fours(count, addresses, tensor, 1)
     total = number(0)
     for i in range(4 * thread, whole, 4 * THREADS):
         g0, g1, g2, g3 = load4(gradient, i)
@@ -123,7 +123,7 @@ def scale_v2(
     tensor, first, count = chunk(chunks)
     gradient = tensor_at(addresses[tensor], first, count, like)
     thread = np.int32(cuda.threadIdx.x)
-    whole = in_fours(count, addresses, tensor, 1)
+    whole = count_in_fours(count, addresses, tensor, 1)
     for i in range(4 * thread, whole, 4 * THREADS):
         g0, g1, g2, g3 = load4(gradient, i)
         store4(gradient, i, by * g0, by * g1, by * g2, by * g3)

@@ -24,12 +24,12 @@ from sccengine.kernels.cuda.scc_register_shape import (
     LANE_ROWS,
     ROW_STEP,
     WANTED_THREADS,
+    WARP,
     Shape,
     column_in_warp,
     multiplication,
     row_in_warp,
 )
-from sccengine.kernels.cuda.scc_register_shape import LANES as WARP
 from sccengine.kernels.cuda.scc_register_sums import add_spans, sums_of
 from sccengine.kernels.cuda.unroll import unrolled
 from sccengine.kernels.cuda.vectors import rows_aligned

@@ -40,12 +40,12 @@ from sccengine.kernels.cuda.scc_register_shape import (
     LANE_ROWS,
     ROW_STEP,
     WANTED_THREADS,
+    WARP,
     Shape,
     column_in_warp,
     multiplication,
     row_in_warp,
 )
-from sccengine.kernels.cuda.scc_register_shape import LANES as WARP
 from sccengine.kernels.cuda.scc_register_sums import add_splits
 from sccengine.kernels.cuda.unroll import unrolled
 from sccengine.kernels.cuda.vectors import rows_aligned
@@ -289,7 +289,7 @@ def _contraction(shape, lanes):
 
     contract.__name__ = contract.__qualname__ = f"contract_{tile}x{columns}_lanes_{LANES}"
     # As many registers as let a multiprocessor hold 16 warps.
-    return cuda.jit(contract, **launch.bounds(threads, 512 // threads))
+    return cuda.jit(contract, **launch.launch_bounds(threads, 512 // threads))
 
 
 CONTRACT = {(shape, lanes): _contraction(shape, lanes) for shape in SHAPES for lanes in (4, 1)}

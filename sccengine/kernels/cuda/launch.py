@@ -83,7 +83,7 @@ class Build(NamedTuple):
     registers: int = 255  # at most so many a thread
 
 
-def bounds(threads, blocks):
+def launch_bounds(threads, blocks):
     """Options of @cuda.jit: a block has so many threads, and a multiprocessor must hold so many blocks."""
     return {} if SIMULATED else {"launch_bounds": (threads, blocks)}
 

@@ -13,7 +13,7 @@ more than CHUNK elements::
         parameter = tensor_at(addresses[3 * tensor], first, count, like)
         gradient = tensor_at(addresses[3 * tensor + 1], first, count, like)
         ...
-        whole = in_fours(count, addresses, 3 * tensor, 3)           128-bit accesses below it, single ones above
+        whole = count_in_fours(count, addresses, 3 * tensor, 3)     128-bit accesses below it, single ones above
 
 The chunk table of a list of sizes is uploaded once. Addresses change where gradients are allocated anew; a memory pool
 gives mostly the same ones again, so the latest tables are kept, and a step uploads some hundred bytes or nothing, and
@@ -98,7 +98,7 @@ def chunk(
 
 
 @numba_cuda.jit(device=True)
-def in_fours(
+def count_in_fours(
     count,
     addresses,  # of all tensors
     row,  # where this tensor's begin

@@ -28,8 +28,8 @@ from sccengine.kernels.cuda.scc_register_shape import (
     COLUMN_STEP,
     LANE_COLUMNS,
     LANE_ROWS,
-    LANES,
     ROW_STEP,
+    WARP,
     Shape,
     column_in_warp,
     done_of,
@@ -134,7 +134,7 @@ def _band(shape):
             right_at[v] = int64(load(panel, int32(begin + p))) * M
 
         # Where this thread's rows and columns begin in shared memory, and where it puts what it brings.
-        warp = int32(uint32(thread) // uint32(LANES))
+        warp = int32(uint32(thread) // uint32(WARP))
         row = int32(int32(uint32(warp) // uint32(warp_columns)) * warp_height + row_in_warp(thread))
         column = int32(int32(uint32(warp) % uint32(warp_columns)) * warp_width + column_in_warp(thread))
 

@@ -25,7 +25,7 @@ int32 = types.int32
 
 # Threads of a warp, as rows x columns. The simulator's threads are Python threads: it gets few.
 LANE_ROWS, LANE_COLUMNS = (2, 2) if launch.SIMULATED else (4, 8)
-LANES = LANE_ROWS * LANE_COLUMNS
+WARP = LANE_ROWS * LANE_COLUMNS
 # From one group of 4 of a thread to its next.
 ROW_STEP = 4 * LANE_ROWS
 COLUMN_STEP = 4 * LANE_COLUMNS
@@ -48,7 +48,7 @@ class Shape(NamedTuple):
 
     @property
     def threads(self):
-        return self.warp_rows * self.warp_columns * LANES
+        return self.warp_rows * self.warp_columns * WARP
 
     @property
     def tile(self):
@@ -67,7 +67,7 @@ class Shape(NamedTuple):
 @numba_cuda.jit(device=True)
 def row_in_warp(thread):
     """The first row of a thread among its warp's."""
-    return int32((thread & 1 | (thread & (LANES - 1)) // (2 * LANE_COLUMNS) * 2) * 4)
+    return int32((thread & 1 | (thread & (WARP - 1)) // (2 * LANE_COLUMNS) * 2) * 4)
 
 
 @numba_cuda.jit(device=True)

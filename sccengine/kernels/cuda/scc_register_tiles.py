@@ -54,10 +54,10 @@ from sccengine.kernels.cuda.scc_register_shape import (
     COLUMN_STEP,
     LANE_COLUMNS,
     LANE_ROWS,
-    LANES,
     MULTIPROCESSORS,
     ROW_STEP,
     WANTED_THREADS,
+    WARP,
     Shape,
     column_in_warp,
     done_of,
@@ -161,7 +161,7 @@ def _contraction(shape):
         packed_at = int32((here + slab) * left_size + 4 * thread)
 
         # Where this thread's rows and columns begin in shared memory, and where it puts what it brings.
-        warp = int32(uint32(thread) // uint32(LANES))
+        warp = int32(uint32(thread) // uint32(WARP))
         strip = int32(uint32(warp) // uint32(warp_columns))
         row = int32(strip * warp_height + row_in_warp(thread))
         column_of_thread = int32(int32(uint32(warp) % uint32(warp_columns)) * warp_width + column_in_warp(thread))

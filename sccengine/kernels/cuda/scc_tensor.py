@@ -114,7 +114,7 @@ class Shape(NamedTuple):
     @property
     def limits(self):
         """Options of @cuda.jit."""
-        return launch.bounds(self.threads, self.held)
+        return launch.launch_bounds(self.threads, self.held)
 
     @property
     def blocks(self):

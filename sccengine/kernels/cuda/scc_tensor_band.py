@@ -105,7 +105,7 @@ class Shape(NamedTuple):
     @property
     def limits(self):
         """Options of @cuda.jit."""
-        return launch.bounds(self.threads, WARPS * WARP // self.threads)
+        return launch.launch_bounds(self.threads, WARPS * WARP // self.threads)
 
     @property
     def shared(self):

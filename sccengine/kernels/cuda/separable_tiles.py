@@ -40,9 +40,9 @@ from sccengine.kernels.cuda.scc_register_shape import (
     COLUMN_STEP,
     LANE_COLUMNS,
     LANE_ROWS,
-    LANES,
     ROW_STEP,
     WANTED_THREADS,
+    WARP,
     column_in_warp,
     done_of,
     multiplication,
@@ -250,7 +250,7 @@ def _block(shape, kernel, lanes):
         packed_at = int32((here + slab) * left_size + 4 * thread)
 
         # Where this thread's rows and columns begin in shared memory, and where it puts what it brings.
-        warp = quotient(thread, LANES)
+        warp = quotient(thread, WARP)
         strip = quotient(warp, warp_columns)
         row = int32(strip * warp_height + row_in_warp(thread))
         column_of_thread = int32((warp - strip * warp_columns) * warp_width + column_in_warp(thread))
@@ -317,7 +317,7 @@ def _block(shape, kernel, lanes):
 
     block.__name__ = block.__qualname__ = f"separable_{tile}x{columns}_{KH}x{KW}_lanes_{lanes}"
     # Two blocks of 256 threads on a multiprocessor, or four of 128.
-    return cuda.jit(block, **launch.bounds(threads, 512 // threads))
+    return cuda.jit(block, **launch.launch_bounds(threads, 512 // threads))
 
 
 BLOCKS = {(name, *size): _block(SHAPES[name], *size) for name in TILES for size in Z_INSTRUCTIONS}

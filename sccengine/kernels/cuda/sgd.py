@@ -22,7 +22,7 @@ from numba import cuda
 from sccengine.kernels.cuda.indexing import thread_index
 from sccengine.kernels.cuda.intrinsics import load, load4, store, store4, tensor_at
 from sccengine.kernels.cuda.launch import Build
-from sccengine.kernels.cuda.multi_tensor import THREADS, batches, chunk, in_fours
+from sccengine.kernels.cuda.multi_tensor import THREADS, batches, chunk, count_in_fours
 
 
 @cuda.jit(device=True)
@@ -78,7 +78,7 @@ def update_v2(
     gradient = tensor_at(addresses[row + 1], first, count, like)
     buffer = tensor_at(addresses[row + 2], first, count, like)
     thread = np.int32(cuda.threadIdx.x)
-    whole = in_fours(count, addresses, row, 3)
+    whole = count_in_fours(count, addresses, row, 3)
     for i in range(4 * thread, whole, 4 * THREADS):
         p0, p1, p2, p3 = load4(parameter, i)
         g0, g1, g2, g3 = load4(gradient, i)
@@ -109,7 +109,7 @@ def update_plain_v2(
     parameter = tensor_at(addresses[row], first, count, like)
     gradient = tensor_at(addresses[row + 1], first, count, like)
     thread = np.int32(cuda.threadIdx.x)
-    whole = in_fours(count, addresses, row, 2)
+    whole = count_in_fours(count, addresses, row, 2)
     for i in range(4 * thread, whole, 4 * THREADS):
         p0, p1, p2, p3 = load4(parameter, i)
         g0, g1, g2, g3 = load4(gradient, i)
