@@ -73,7 +73,7 @@ def at_least_zero(owner, name, value):
     return value
 
 
-def share(owner, name, value):
+def up_to_one(owner, name, value):
     """``value`` as a float in [0, 1]."""
     value = number(owner, name, value)
     if not 0.0 <= value <= 1.0:
@@ -81,7 +81,7 @@ def share(owner, name, value):
     return value
 
 
-def fraction(owner, name, value):
+def below_one(owner, name, value):
     """``value`` as a float in [0, 1)."""
     value = number(owner, name, value)
     if not 0.0 <= value < 1.0:

@@ -66,7 +66,7 @@ class RandomHorizontalFlip:
     """Mirrors each image left to right with probability `p`."""
 
     def __init__(self, p=0.5):
-        self.p = numeric.share("RandomHorizontalFlip", "p", p)
+        self.p = numeric.up_to_one("RandomHorizontalFlip", "p", p)
 
     def __call__(self, images, draws):
         count, *_ = _check_batch("RandomHorizontalFlip", images)

@@ -123,7 +123,7 @@ def batch_norm(
         raise ValueError("batch_norm: running_mean and running_var are needed where training=False, got None")
     eps = numeric.finite_above_zero("batch_norm", "eps", eps)
     if momentum is not None or num_batches_tracked is None:
-        momentum = numeric.share("batch_norm", "momentum", momentum)
+        momentum = numeric.up_to_one("batch_norm", "momentum", momentum)
     training = bool(training)
     tracked = [a.array if isinstance(a, Tensor) else a for a in (running_mean, running_var, num_batches_tracked)]
     for name, array in zip(("running_mean", "running_var", "num_batches_tracked"), tracked):

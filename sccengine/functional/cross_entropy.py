@@ -83,5 +83,5 @@ def cross_entropy(logits, labels, label_smoothing=0.0):
     wrong shape, kind or range are errors that name the first bad one. Labels already on a GPU are not read back, which
     would wait for it, and a captured step reads none: there one out of range makes the loss NaN.
     """
-    label_smoothing = numeric.fraction("cross_entropy", "label_smoothing", label_smoothing)
+    label_smoothing = numeric.below_one("cross_entropy", "label_smoothing", label_smoothing)
     return CrossEntropyFunction(labels, label_smoothing)(logits)

@@ -40,7 +40,7 @@ def dropout(x, p=0.5, training=True, key=None):
     ``key``: an int in [0, 2**64) that fixes the mask; None draws the next one of the engine's seed.
     Raises ValueError for a ``p`` or ``key`` out of range, TypeError for one of another kind.
     """
-    p = numeric.fraction("dropout", "p", p)
+    p = numeric.below_one("dropout", "p", p)
     if key is not None and numeric.whole("dropout", "key", key, least=0) >= 2**64:
         raise ValueError(f"dropout: key must be below 2**64, got {key}")
     if not training or p == 0.0:

@@ -25,7 +25,7 @@ class BatchNorm2d(Module):
         super().__init__()
         self.num_features = numeric.whole("BatchNorm2d", "num_features", num_features)
         self.eps = numeric.finite_above_zero("BatchNorm2d", "eps", eps)
-        self.momentum = None if momentum is None else numeric.share("BatchNorm2d", "momentum", momentum)
+        self.momentum = None if momentum is None else numeric.up_to_one("BatchNorm2d", "momentum", momentum)
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.relu = relu

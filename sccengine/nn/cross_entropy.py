@@ -12,7 +12,7 @@ class CrossEntropyLoss(Module):
 
     def __init__(self, label_smoothing=0.0):
         super().__init__()
-        self.label_smoothing = numeric.fraction("CrossEntropyLoss", "label_smoothing", label_smoothing)
+        self.label_smoothing = numeric.below_one("CrossEntropyLoss", "label_smoothing", label_smoothing)
 
     def forward(self, logits, labels):
         return F.cross_entropy(logits, labels, self.label_smoothing)

@@ -12,7 +12,7 @@ class Dropout(Module):
 
     def __init__(self, p=0.5):
         super().__init__()
-        self.p = numeric.fraction("Dropout", "p", p)
+        self.p = numeric.below_one("Dropout", "p", p)
 
     def forward(self, x):
         return F.dropout(x, self.p, self.training)

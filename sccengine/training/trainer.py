@@ -108,7 +108,7 @@ class Trainer:
                 numeric.whole("Trainer", name, value)
         if checkpoint_seconds is not None:
             numeric.above_zero("Trainer", "checkpoint_seconds", checkpoint_seconds)
-        label_smoothing = numeric.fraction("Trainer", "label_smoothing", label_smoothing)
+        label_smoothing = numeric.below_one("Trainer", "label_smoothing", label_smoothing)
         if capture not in (True, False, "auto"):
             raise ValueError(f"Trainer: capture must be True, False or 'auto', got {capture!r}")
         self.model = model
