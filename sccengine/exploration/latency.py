@@ -30,7 +30,7 @@ import sccengine.functional as F
 from sccengine import backend, get_matmul_precision, nn, timings, tuning
 from sccengine.autograd import Tensor
 from sccengine.capture import capture_step
-from sccengine.models.mode import evaluation_mode
+from sccengine.models.mode import device_of_model, evaluation_mode, leaves, watched
 from sccengine.tuning_keys import device_key, versions
 
 # For the timings of one layer, again and again up to so many times, until the AGREEING least ones agree.
@@ -66,21 +66,14 @@ class Loss(nn.Module):
 
 def layers_of(model, image_shape):
     """The Layers of `model` in the order in which one image (C, H, W) of zeros runs through them."""
-    found, handles = [], []
+    found = []
 
-    def watch(module, inputs, output):
+    def see(name, module, inputs, output):
         shapes = tuple(tensor.shape[1:] for tensor in inputs)
         found.append(Layer(module, shapes, tuple(tensor.requires_grad for tensor in inputs), output.shape[1:]))
 
-    try:
-        for module in model.modules():
-            if next(module.children(), None) is None:
-                handles.append(module.register_forward_hook(watch))
-        with evaluation_mode(model, recording=True):
-            model(Tensor(np.zeros((1, *image_shape), np.float32), device=next(model.parameters()).device))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with evaluation_mode(model, recording=True), watched(leaves(model), see):
+        model(Tensor(np.zeros((1, *image_shape), np.float32), device=device_of_model(model)))
     return found
 
 

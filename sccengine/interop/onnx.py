@@ -30,8 +30,8 @@ import numpy as np
 
 from sccengine import __version__, backend, nn
 from sccengine.autograd import Tensor
-from sccengine.interop.trace import device_of, trace
-from sccengine.models.mode import evaluation_mode
+from sccengine.interop.trace import trace
+from sccengine.models.mode import device_of_model, evaluation_mode
 from sccengine.training.files import write_atomically
 
 OPSET = 17
@@ -95,7 +95,7 @@ def verify(content, model, input_shape, seed=0):
         return None
     images = np.random.default_rng(seed).standard_normal((_CHECKED_IMAGES, *input_shape)).astype(np.float32)
     with evaluation_mode(model):
-        wanted = backend.to_host(model(Tensor(images, device=device_of(model))).array)
+        wanted = backend.to_host(model(Tensor(images, device=device_of_model(model))).array)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

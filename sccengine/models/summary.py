@@ -17,7 +17,7 @@ import numpy as np
 
 from sccengine import nn
 from sccengine.autograd import Tensor
-from sccengine.models.mode import evaluation_mode
+from sccengine.models.mode import device_of_model, evaluation_mode, leaves, watched
 from sccengine.numeric import is_whole
 
 _HEADINGS = ("layer", "type", "output", "cg", "K", "S", "D", "overlap", "parameters", "MACs")
@@ -83,26 +83,15 @@ def summarize(model, input_shape):
     shape = tuple(int(size) for size in input_shape)
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"summarize: input_shape must be (channels, height, width), all at least 1, got {input_shape}")
-    rows, counted, handles = [], set(), []
+    rows, counted = [], set()
 
-    def watch(name):
-        def record(module, inputs, output):
-            rows.append(_row(name, module, output.shape, counted))
-
-        return record
+    def see(name, module, inputs, output):
+        rows.append(_row(name or type(module).__name__, module, output.shape, counted))
 
     parameter = next(model.parameters(), None)
     image = np.zeros((1, *shape), np.float32 if parameter is None else parameter.dtype)
-    device = None if parameter is None else parameter.device
-    try:
-        for name, module in model.named_modules():
-            if next(module.children(), None) is None:
-                handles.append(module.register_forward_hook(watch(name or type(module).__name__)))
-        with evaluation_mode(model):
-            model(Tensor(image, device=device))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with evaluation_mode(model), watched(leaves(model), see):
+        model(Tensor(image, device=device_of_model(model)))
     params = sum(math.prod(p.shape) for p in model.parameters())
     return Summary(shape, tuple(rows), params, sum(row.macs for row in rows))
 

@@ -14,16 +14,17 @@ Steps count from 1 over the whole run; step 0 is the state before the first.
 from __future__ import annotations
 
 import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import numpy as np
 
 import sccengine
 from sccengine import backend, numeric, tuning
+from sccengine.models.mode import device_of_model, leaves, watched
 from sccengine.training.checkpoint import CHECKPOINT_FORMAT, read_file
 from sccengine.training.digests import describe, difference, digest_all, same_bits
 from sccengine.training.errors import CheckpointError, RunDirectoryError
-from sccengine.training.evaluation import device_of, evaluate
+from sccengine.training.evaluation import evaluate
 from sccengine.training.history import read_history
 from sccengine.training.job import build_trainer
 from sccengine.training.replayed_step import ReplayedStep
@@ -71,7 +72,7 @@ class Replay:
             found.append(f"the run was made by sccengine {made}, this is {here}")
         if self._trainer is None:
             return found
-        begun, device = self.environment.get("device"), device_of(self._trainer.model)
+        begun, device = self.environment.get("device"), device_of_model(self._trainer.model)
         if begun not in (None, device):
             found.append(f"the run was made on {begun}, this is {device}")
         elif self.environment.get("kernels") not in (None, versions(device)["kernels"]):
@@ -116,10 +117,11 @@ class Replay:
         before = trainer.model.state_dict()
         rates = sorted({group["lr"] for group in trainer.optimizer.param_groups})
         outputs = []
-        with ExitStack() as stack:
-            for name, module in trainer.model.named_modules():
-                if next(module.children(), None) is None:
-                    stack.enter_context(module.register_forward_hook(_keeping(outputs, name)))
+
+        def see(name, module, inputs, output):
+            outputs.append((name, output.array))
+
+        with watched(leaves(trainer.model), see):
             noted = self.advance()
         indices = loader.indices(epoch, batch)
         gradients = {
@@ -291,10 +293,3 @@ def first_difference(found, recorded):
         if not same_bits(array, recorded[name]):
             return f"{name}: {describe(difference(array, recorded[name]))}"
     return None
-
-
-def _keeping(outputs, name):
-    def keep(module, inputs, output):
-        outputs.append((name, output.array))
-
-    return keep

@@ -9,7 +9,7 @@ from sccengine import backend
 from sccengine.autograd import Tensor
 from sccengine.capture import capture_step
 from sccengine.capture_guard import StepChanged
-from sccengine.training.evaluation import device_of
+from sccengine.models.mode import device_of_model
 from sccengine.training.tally import Tally
 
 
@@ -26,7 +26,7 @@ class Stepper:
 
     def __init__(self, model, optimizer, label_smoothing, capture, inspect=None):
         self.model = model
-        self.device = device_of(model)
+        self.device = device_of_model(model)
         self.tally = Tally(next(model.parameters()).array)
         self._optimizer = optimizer
         self._label_smoothing = label_smoothing

@@ -21,13 +21,14 @@ import numpy as np
 
 from sccengine import backend, numeric, tuning
 from sccengine.data import Loader, batch_last
+from sccengine.models.mode import device_of_model
 from sccengine.nn import Module
 from sccengine.optim import Optimizer
 from sccengine.optim.schedules import Scheduler, constant
 from sccengine.training.diagnosis import find_non_finite, first_bad_array
 from sccengine.training.digests import digest_all
 from sccengine.training.errors import CheckpointError, NonFiniteLossError, RunDirectoryError, TrainingInterrupted
-from sccengine.training.evaluation import device_of, evaluate, predict
+from sccengine.training.evaluation import evaluate, predict
 from sccengine.training.history import History
 from sccengine.training.interruption import Interruption
 from sccengine.training.progress import make_progress
@@ -257,7 +258,7 @@ class Trainer:
         """A new one for each `fit`: model or optimizer may have been moved or replaced since the last."""
         if self._stepper is not None:
             self._read_back()
-        inspect = self._inspect if device_of(self.model) == "cpu" else None
+        inspect = self._inspect if device_of_model(self.model) == "cpu" else None
         self._stepper = Stepper(self.model, self.optimizer, self.label_smoothing, self.capture, inspect)
 
     def _extend(self, epochs, samples):
@@ -292,7 +293,7 @@ class Trainer:
             "patience": self.patience,
         }
         # Where a run is started is not compared on resuming; `_load` looks at tuning.
-        device = device_of(self.model)
+        device = device_of_model(self.model)
         environment = {
             "kernels": versions(device)["kernels"],
             "tuning": tuning.identity(device),
@@ -315,7 +316,7 @@ class Trainer:
             "schedule": self._schedule_samples(),
             "loader": self.train_loader.state_dict(),
             "random": backend.random_state(),
-            "tuning": tuning.state(device_of(self.model)),
+            "tuning": tuning.state(device_of_model(self.model)),
             "certificate": self.config.get("environment", {}).get("certificate"),
             "sums": self._sums,
             "history": self.history.rows,
@@ -338,7 +339,7 @@ class Trainer:
         self.train_loader.load_state_dict(state["loader"])
         backend.set_random_state(state["random"])
         if "tuning" in state:
-            tuning.resume(state["tuning"], device_of(self.model))
+            tuning.resume(state["tuning"], device_of_model(self.model))
         else:
             warnings.warn(
                 "the checkpoint is of a version that did not keep the variants chosen: they are chosen anew, "
