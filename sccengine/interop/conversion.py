@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from sccengine.interop.convert import LayerError, to_scc
+from sccengine.interop.convert import LayerLoss, to_scc
 from sccengine.models import summarize
 from sccengine.training import Evaluation, evaluate
 from sccengine.training.files import write_json
@@ -29,7 +29,7 @@ class Conversion:
     record      conversion.json as it stands
     """
 
-    layers: list[LayerError]
+    layers: list[LayerLoss]
     costs: dict[str, list[int]]
     original: Evaluation
     converted: Evaluation

@@ -40,7 +40,7 @@ _MOST_SWEEPS = 50
 
 
 @dataclass(frozen=True)
-class LayerError:
+class LayerLoss:
     """What a converted layer lost.
 
     name      the layer's dotted name
@@ -57,7 +57,7 @@ class LayerError:
 
 
 def to_scc(model, input_shape, *, groups=2, overlap=0.5, calibration=None, layers=None, restarts=8, seed=0):
-    """(converted copy of `model`, [LayerError, ...]); `model` itself is left as it is.
+    """(converted copy of `model`, [LayerLoss, ...]); `model` itself is left as it is.
 
     input_shape   (C, H, W) of one image
     groups, overlap   of the new layers, one value or a sequence with one for each; as in models.schemes, layers of
@@ -274,4 +274,4 @@ def _replace(model, layer, orders, outputs, calibration):
         new.bias.changed()
     parent, _, attribute = layer.name.rpartition(".")
     setattr(dict(model.named_modules())[parent], attribute, new)
-    return LayerError(layer.name, 1 - layer.kept(orders), 1 - layer.kept({}), error)
+    return LayerLoss(layer.name, 1 - layer.kept(orders), 1 - layer.kept({}), error)
