@@ -123,9 +123,7 @@ def _certified(ctx, given, run, layer, in_channels, out_channels, device, again,
     if run is not None:
         if wrong := given & set(settings):
             raise click.UsageError(f"the model is that of {run}: leave out {flag(sorted(wrong)[0])}", ctx)
-        config = RunDirectory(run).read_config()
-        if missing := [section for section in ("model", "data") if section not in config]:
-            raise click.ClickException(f"{run}: config.json has no {', '.join(missing)}: not begun by sccengine train")
+        config = RunDirectory(run).read_config("model", "data")
         described, model = config["model"], build_model(config)
     else:
         image, classes, name = settings.pop("input_shape"), settings.pop("classes"), settings.pop("model")

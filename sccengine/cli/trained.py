@@ -9,6 +9,8 @@ from sccengine.training.job import build_model
 from sccengine.training.run_directory import RunDirectory
 
 WEIGHTS = ("best", "last")
+_SECTIONS = ("model", "options", "environment")
+_SECTIONS += tuple(f"data.{key}" for key in ("dataset", "image_shape", "class_names", "mean", "std"))
 
 
 def load_trained(path, weights, device):
@@ -17,13 +19,7 @@ def load_trained(path, weights, device):
     Raises RunDirectoryError or CheckpointError that names the file and what is wrong with it.
     """
     directory = RunDirectory(path)
-    config = directory.read_config()
-    missing = [section for section in ("model", "data", "options", "environment") if section not in config]
-    data = config.get("data")
-    keys = ("dataset", "image_shape", "class_names", "mean", "std")
-    missing += [f"data.{key}" for key in keys if not isinstance(data, dict) or key not in data]
-    if missing:
-        raise RunDirectoryError(f"{directory.config}: has no {', '.join(missing)}: not written by sccengine train")
+    config = directory.read_config(*_SECTIONS)
     with usage_errors():
         device = backend.resolve_device(device)
     file = directory.best if weights == "best" else directory.last

@@ -46,7 +46,8 @@ class Replay:
 
     def __init__(self, run, make_trainer=None, device=None, data_dir=None, warn=warnings.warn):
         self.directory = RunDirectory(run)
-        self.config = self.directory.read_config()
+        described = () if make_trainer else ("options", "training", "environment")
+        self.config = self.directory.read_config(*described)
         self.environment = self.config.get("environment", {})
         self.checkpoints = {checkpoint_step(path): path for path in reversed(self.directory.checkpoints.paths())}
         self.rows = history_rows(self.directory)
@@ -217,12 +218,6 @@ class Replay:
         self.step = self.origin = 0
 
     def _trainer_of_config(self, device, data_dir):
-        if missing := [section for section in ("options", "training", "environment") if section not in self.config]:
-            raise RunDirectoryError(
-                f"{self.directory.config}: has no {', '.join(missing)}: not begun by sccengine train, so it takes the "
-                f"Trainer that began it to replay it (sccengine.training.Replay)"
-            )
-
         def make():
             try:
                 return build_trainer(

@@ -87,8 +87,11 @@ class RunDirectory:
             return None
         return found[1]
 
-    def read_config(self):
-        """What config.json holds. Raises RunDirectoryError that names the file and what is wrong with it."""
+    def read_config(self, *sections):
+        """What config.json holds, among it each of `sections` ("data", or "data.mean" for an entry of one).
+
+        Raises RunDirectoryError that names the file and what is wrong with it, or missing.
+        """
         try:
             config = json.loads(self.config.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -97,6 +100,11 @@ class RunDirectory:
             raise RunDirectoryError(f"{self.config}: cannot be read ({error})") from error
         if not isinstance(config, dict):
             raise RunDirectoryError(f"{self.config}: expected an object, found {type(config).__name__}")
+        if missing := [section for section in sections if not _holds(config, section)]:
+            raise RunDirectoryError(
+                f"{self.config}: has no {', '.join(missing)}: not begun by sccengine train, so only the program that "
+                f"began it knows the rest"
+            )
         return config
 
     def note_epochs(self, epochs):
@@ -171,6 +179,15 @@ def flatten(value, prefix=""):
     for key, item in items:
         flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def _holds(config, section):
+    """Whether the keys in `section`, joined by dots, lead to something."""
+    for key in section.split("."):
+        if not isinstance(config, dict) or key not in config:
+            return False
+        config = config[key]
+    return True
 
 
 def _plain(value):
