@@ -22,7 +22,7 @@ from sccengine.training.comparison_report import write_outcome
 from sccengine.training.errors import RUN_FAILURES, RunDirectoryError
 from sccengine.training.files import remove_if_there, remove_temporaries, write_json
 from sccengine.training.history import read_history
-from sccengine.training.job import build_model, build_trainer, describe_run
+from sccengine.training.job import build_model, build_trainer, describe_run, train_quietly
 from sccengine.training.lock import lock_run
 from sccengine.training.run_directory import RunDirectory, refuse_differences
 from sccengine.training.step_costs import measure_steps
@@ -197,19 +197,8 @@ class Comparison:
             return state
         failure = folder / "failure.json"
         remove_if_there(failure)
-        options = self.cell_options(variant, seed)
         try:
-            trainer = build_trainer(
-                options,
-                self.epochs,
-                self.data_dir,
-                self.device,
-                out=folder,
-                keep=2,
-                progress="quiet",
-                checkpoint_seconds=30,
-            )
-            trainer.fit(self.epochs, resume=True)
+            train_quietly(self.cell_options(variant, seed), self.epochs, folder, self.data_dir, self.device)
         except RUN_FAILURES as error:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(failure, {"error": f"{type(error).__name__}: {error}"})
