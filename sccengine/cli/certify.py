@@ -20,7 +20,7 @@ from sccengine.cli.options import (
     together,
     usage_errors,
 )
-from sccengine.training.files import write_json
+from sccengine.files import write_json
 from sccengine.training.job import build_model
 from sccengine.training.run_directory import RunDirectory
 

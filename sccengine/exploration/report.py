@@ -18,8 +18,8 @@ from sccengine.exploration.report_charts import curves_chart, tradeoff_chart, vo
 from sccengine.exploration.report_html import duration, facts, table, unbroken
 from sccengine.exploration.report_style import STYLE
 from sccengine.exploration.trial import OVER
+from sccengine.files import remove_if_there, write_atomically
 from sccengine.machine import describe_machine, versions
-from sccengine.training.files import remove_if_there, write_atomically
 from sccengine.wording import counted
 
 _MARKS = {

@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sccengine.exploration.trial import Trial
+from sccengine.files import remove_if_there, write_json
 from sccengine.training import RunDirectoryError
-from sccengine.training.files import remove_if_there, write_json
 from sccengine.training.lock import try_lock
 from sccengine.training.run_directory import RunDirectory
 

@@ -21,8 +21,8 @@ from sccengine.exploration.pareto import front_of
 from sccengine.exploration.plan import Plan
 from sccengine.exploration.store import FileStore
 from sccengine.exploration.worker import Worker
+from sccengine.files import write_json
 from sccengine.training import RunDirectoryError
-from sccengine.training.files import write_json
 from sccengine.training.job import train_quietly
 from sccengine.training.run_directory import refuse_differences
 

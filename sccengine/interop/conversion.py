@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from sccengine.files import write_json
 from sccengine.interop.convert import LayerLoss, to_scc
 from sccengine.models import summarize
 from sccengine.training import Evaluation, evaluate
-from sccengine.training.files import write_json
 
 
 @dataclass(frozen=True)

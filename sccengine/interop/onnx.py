@@ -30,9 +30,9 @@ import numpy as np
 
 from sccengine import __version__, backend, nn
 from sccengine.autograd import Tensor
+from sccengine.files import write_atomically
 from sccengine.interop.trace import trace
 from sccengine.models.mode import device_of_model, evaluation_mode
-from sccengine.training.files import write_atomically
 
 OPSET = 17
 # The file format that came with opset 17, so that runtimes from 2022 on read the file.

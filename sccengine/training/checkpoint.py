@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sccengine.files import remove_if_there, remove_temporaries, write_atomically
 from sccengine.training.errors import CheckpointError
-from sccengine.training.files import remove_if_there, remove_temporaries, write_atomically
 
 CHECKPOINT_FORMAT = "sccengine checkpoint 1"
 WEIGHTS_FORMAT = "sccengine weights 1"

@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sccengine import backend, data, models
+from sccengine.files import remove_if_there, remove_temporaries, write_json
 from sccengine.machine import describe_machine, versions
 from sccengine.training.comparison_report import write_outcome
 from sccengine.training.errors import RUN_FAILURES, RunDirectoryError
-from sccengine.training.files import remove_if_there, remove_temporaries, write_json
 from sccengine.training.history import read_history
 from sccengine.training.job import build_model, build_trainer, describe_run, train_quietly
 from sccengine.training.lock import lock_run

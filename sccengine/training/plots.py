@@ -9,7 +9,7 @@ import io
 
 import numpy as np
 
-from sccengine.training.files import write_atomically
+from sccengine.files import write_atomically
 
 TRAIN_COLOUR = "#c46a1b"
 TEST_COLOUR = "#1f5a96"

@@ -24,9 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sccengine
+from sccengine.files import remove_temporaries, write_json
 from sccengine.training.checkpoint import CheckpointFolder, save_weights
 from sccengine.training.errors import CheckpointError, RunDirectoryError
-from sccengine.training.files import remove_temporaries, write_json
 from sccengine.training.lock import lock_run
 
 _MAY_DIFFER = ("environment", "training.epochs")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 from pathlib import Path
 
 _TEMPORARY = ".tmp"
@@ -18,7 +19,8 @@ _TEMPORARY_NAME = re.compile(r"\..+\.\d+\.tmp")
 def write_atomically(path, data):
     """Write `data` (bytes or str) to `path`. Raises OSError that names `path`; nothing is left behind then."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    # By chance, not by process: machines that share a cache folder write into it at once.
+    temporary = path.with_name(f".{path.name}.{secrets.randbits(32)}{_TEMPORARY}")
     if isinstance(data, str):
         data = data.encode()
     try:
@@ -42,7 +44,7 @@ def write_json(path, value):
 
 
 def remove_temporaries(folder):
-    """Remove what killed processes left half written in `folder` (call it with the run locked)."""
+    """Remove what killed processes left half written in `folder`; who writes there meanwhile gets an OSError."""
     for path in Path(folder).glob(f".*{_TEMPORARY}"):
         if _TEMPORARY_NAME.fullmatch(path.name):
             remove_if_there(path)
