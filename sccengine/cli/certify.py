@@ -24,7 +24,6 @@ from sccengine.files import write_json
 from sccengine.training.job import build_model
 from sccengine.training.run_directory import RunDirectory
 
-FILE_NAME = "certificate.json"
 _OF_A_LAYER = ("in_channels", "out_channels")
 _count = click.IntRange(min=1)
 
@@ -44,7 +43,7 @@ _subject_options = together(
     "--save",
     type=OutputFile(),
     metavar="FILE",
-    help=f"Write the certificate there; that of a run is also kept in the run, as {FILE_NAME}.",
+    help="Write the certificate there; that of a run is also kept in the run, as certificate.json.",
 )
 @click.option(
     "--verify",
@@ -88,7 +87,7 @@ def certify(ctx, run, layer, in_channels, out_channels, save, verify, again, dev
     if save is not None:
         write_json(save, certificate)
     if run is not None:
-        write_json(run / FILE_NAME, certificate)
+        write_json(RunDirectory(run).certificate, certificate)
     _finish(ctx, certificate, as_json)
 
 

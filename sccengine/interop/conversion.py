@@ -90,7 +90,7 @@ def fine_tune(trainer, conversion, epochs):
 
 def write_record(trainer, record):
     """Write conversion.json into the trainer's run directory."""
-    write_json(trainer.directory.path / "conversion.json", record)
+    write_json(trainer.directory.conversion, record)
 
 
 def _prepared(dataset, count, trainer):

@@ -43,10 +43,14 @@ class CheckpointFolder:
         self.path = Path(path)
         self.keep = keep
 
+    def by_step(self):
+        """{number of steps: checkpoint file}, oldest first."""
+        found = [(int(match[1]), path) for path in self.path.glob("*") if (match := _NAME.fullmatch(path.name))]
+        return dict(sorted(found))
+
     def paths(self):
         """Every checkpoint file, newest first."""
-        found = [(int(match[1]), path) for path in self.path.glob("*") if (match := _NAME.fullmatch(path.name))]
-        return [path for _, path in sorted(found, reverse=True)]
+        return list(reversed(self.by_step().values()))
 
     def save(self, step, state):
         """Write the state after `step` steps, then drop the oldest ones. Raises CheckpointError."""

@@ -25,7 +25,6 @@ from sccengine.training.checkpoint import CHECKPOINT_FORMAT, read_file
 from sccengine.training.digests import describe, difference, digest_all, same_bits
 from sccengine.training.errors import CheckpointError, RunDirectoryError
 from sccengine.training.evaluation import evaluate
-from sccengine.training.history import read_history
 from sccengine.training.job import build_trainer
 from sccengine.training.replayed_step import ReplayedStep
 from sccengine.training.run_directory import RunDirectory
@@ -49,8 +48,8 @@ class Replay:
         described = () if make_trainer else ("options", "training", "environment")
         self.config = self.directory.read_config(*described)
         self.environment = self.config.get("environment", {})
-        self.checkpoints = {checkpoint_step(path): path for path in reversed(self.directory.checkpoints.paths())}
-        self.rows = history_rows(self.directory)
+        self.checkpoints = self.directory.checkpoints.by_step()
+        self.rows = {row["step"]: row for row in self.directory.history()}
         self.step = None
         self.origin = None
         self._warn = warn
@@ -258,16 +257,6 @@ class Replay:
             finally:
                 self._random = backend.random_state()
                 backend.set_random_state(outside)
-
-
-def checkpoint_step(path):
-    """The number of steps in the name of a checkpoint file."""
-    return int(path.stem.rpartition("-")[2])
-
-
-def history_rows(directory):
-    """{step: row of metrics.jsonl} of a RunDirectory."""
-    return {row["step"]: row for row in read_history(directory.metrics)} if directory.metrics.exists() else {}
 
 
 def arrays_of(model, optimizer):

@@ -9,6 +9,7 @@
     confusion.json     {"epoch", "classes", "matrix"} of the best epoch; matrix[true][predicted] is a number of images
     confusion.png      the same as a picture
     certificate.json   if the run was certified (cli/certify.py)
+    conversion.json    if the run began with converted weights (interop/conversion.py)
     run.lock           held by the process that writes here (lock.py)
 
 Written at the end of a run, and made anew by resuming a finished one: the pictures. Everything else is up to date after
@@ -27,6 +28,7 @@ import sccengine
 from sccengine.files import remove_temporaries, write_json
 from sccengine.training.checkpoint import CheckpointFolder, save_weights
 from sccengine.training.errors import CheckpointError, RunDirectoryError
+from sccengine.training.history import History, read_history
 from sccengine.training.lock import lock_run
 
 _MAY_DIFFER = ("environment", "training.epochs")
@@ -41,6 +43,11 @@ class RunDirectory:
         self.metrics = self.path / "metrics.jsonl"
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
+        self.curves_picture = self.path / "curves.png"
+        self.confusion = self.path / "confusion.json"
+        self.confusion_picture = self.path / "confusion.png"
+        self.certificate = self.path / "certificate.json"
+        self.conversion = self.path / "conversion.json"
         self.checkpoints = CheckpointFolder(self.path / "checkpoints", keep)
 
     def holds_run(self):
@@ -50,10 +57,7 @@ class RunDirectory:
     @contextmanager
     def locked(self):
         """Make the folder and hold its lock. Raises RunDirectoryError if it cannot be made or is in use."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunDirectoryError(f"cannot make the folder {self.path}: {error.strerror}") from error
+        make_folder(self.path)
         with lock_run(self.path):
             yield
 
@@ -107,6 +111,10 @@ class RunDirectory:
             )
         return config
 
+    def history(self):
+        """The History in metrics.jsonl, without rows where no epoch is over."""
+        return read_history(self.metrics) if self.metrics.exists() else History()
+
     def note_epochs(self, epochs):
         """Record in config.json that the run is planned for `epochs` epochs from now on."""
         config = self.read_config()
@@ -126,14 +134,14 @@ class RunDirectory:
         from sccengine.training.plots import draw_confusion, draw_curves, save_figure
 
         if len(history):
-            save_figure(draw_curves(history, self._title()), self.path / "curves.png")
+            save_figure(draw_curves(history, self._title()), self.curves_picture)
         if best is not None:
             matrix = best["confusion"]
             names = self.read_config().get("data", {}).get("class_names") or [str(i) for i in range(len(matrix))]
             record = {"epoch": best["epoch"], "classes": names, "matrix": matrix.tolist()}
-            write_json(self.path / "confusion.json", record)
+            write_json(self.confusion, record)
             right = f"epoch {best['epoch']}: {int(matrix.trace()):,} of {int(matrix.sum()):,} right"
-            save_figure(draw_confusion(matrix, names, right), self.path / "confusion.png")
+            save_figure(draw_confusion(matrix, names, right), self.confusion_picture)
 
     def _begin(self, config):
         environment = {
@@ -152,6 +160,14 @@ class RunDirectory:
         model, data = config.get("model", {}), config.get("data", {})
         parts = [model.get("name"), model.get("scheme"), data.get("dataset")]
         return ", ".join(part for part in parts if part)
+
+
+def make_folder(path):
+    """Make the folder of a run, a comparison or an exploration. Raises RunDirectoryError where that cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(f"cannot make the folder {path}: {error.strerror}") from error
 
 
 def refuse_differences(config, saved, path):
