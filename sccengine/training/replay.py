@@ -161,7 +161,7 @@ class Replay:
         with self._at_work():
             if self._trainer is None:
                 self._trainer = self._make_trainer()
-            self._trainer.stand(state["planned"], state)
+            self._trainer.restore(state["planned"], state)
         self.step = self.origin = step
 
     def confirm(self):
@@ -206,7 +206,7 @@ class Replay:
     def _begin(self):
         with self._at_work():
             self._trainer = self._make_trainer()
-            self._trainer.stand(self.config["training"]["epochs"])
+            self._trainer.restore(self.config["training"]["epochs"])
         begun = self.environment.get("initial_weights")
         if begun not in (None, digest_all(self._trainer.model.state_dict())):
             raise RunDirectoryError(

@@ -38,9 +38,12 @@ from sccengine.tuning_keys import versions
 from sccengine.wording import counted
 
 _SCHEDULE_SAMPLES = 64
-# What a checkpoint must hold; "tuning" came later.
-_STATE = ("model", "optimizer", "scheduler", "schedule", "loader", "random", "sums", "history", "best", "step")
-_STATE += ("epochs_done", "planned", "finished")
+# What a checkpoint must hold: what `_state` returns but for "tuning", which earlier versions did not keep, and
+# "certificate", which is only for the reader.
+_STATE = (
+    *("model", "optimizer", "scheduler", "schedule", "loader", "random"),
+    *("sums", "history", "best", "step", "epochs_done", "planned", "finished"),
+)
 
 
 class Trainer:
@@ -174,8 +177,8 @@ class Trainer:
         with self.directory.locked():
             self._start(epochs, resume=False)
 
-    def stand(self, epochs, state=None):
-        """Stand where a checkpoint's `state` leaves a run of `epochs` epochs, or before its first step.
+    def restore(self, epochs, state=None):
+        """Go to where a checkpoint's `state` leaves a run of `epochs` epochs, or before its first step.
 
         For going through a run step by step, with `take_step`; nothing is written. Raises CheckpointError for a
         state that is not a run's.
