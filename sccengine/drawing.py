@@ -92,7 +92,7 @@ def draw_graph(result, names=None):
                 _draw_edge(axes, places[tensor.creator or (node, id(tensor))], places[node], tensor.requires_grad)
         kept = sum(array.nbytes for array in node.saved if array is not None)
         lines = [_shape(shapes[node]), f"keeps {kept:,} bytes" if kept else "keeps nothing"]
-        title = type(node).__name__.removesuffix("Function")
+        title = node.name
         _draw_box(axes, places[node], title, lines, facecolor=BLUE, edgecolor=BLUE, color="white")
     for key, tensor in leaves.items():
         title = names.get(id(tensor), "parameter" if isinstance(tensor, Parameter) else "input")

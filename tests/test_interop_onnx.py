@@ -167,7 +167,7 @@ def test_what_has_no_form_is_named(tmp_path):
 
 
 def test_a_wrong_file_is_never_written(tmp_path, monkeypatch):
-    monkeypatch.setitem(interop_onnx._CONVERTERS, "ReLUFunction", lambda graph, node, x: graph.node("Neg", [x]))
+    monkeypatch.setitem(interop_onnx._CONVERTERS, "ReLU", lambda graph, node, x: graph.node("Neg", [x]))
     with pytest.raises(RuntimeError, match="onnxruntime's outputs differ from the engine's by"):
         interop_onnx.export(nn.ReLU(), tmp_path / "x.onnx", (2, 3, 3))
     assert not list(tmp_path.iterdir())

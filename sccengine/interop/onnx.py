@@ -71,13 +71,12 @@ def build(model, input_shape, metadata=None):
     graph = _Graph(onnx, model)
     graph.names[recorded.input] = INPUT
     for position, node in enumerate(recorded.nodes):
-        convert = _CONVERTERS.get(type(node).__name__)
+        convert = _CONVERTERS.get(node.name)
         if convert is None:
             raise ValueError(
-                f"ONNX export: {type(node).__name__.removesuffix('Function')} has no ONNX form here; "
-                f"those known are {', '.join(name.removesuffix('Function') for name in _CONVERTERS)}"
+                f"ONNX export: {node.name} has no ONNX form here; those known are {', '.join(_CONVERTERS)}"
             )
-        graph.prefix = f"{position}_{type(node).__name__.removesuffix('Function')}"
+        graph.prefix = f"{position}_{node.name}"
         inputs = [None if tensor is None else graph.name_of(tensor) for tensor in node.inputs]
         graph.names[node] = convert(graph, node, *inputs)
     graph.node("Identity", [graph.names[recorded.output.creator]], outputs=[OUTPUT])
@@ -308,15 +307,15 @@ def _add(graph, node, a, b):
 
 
 _CONVERTERS = {
-    "AddFunction": _add,
-    "AvgPool2dFunction": _pool("AveragePool", count_include_pad=1),
-    "BatchNormFunction": _batch_norm,
-    "ChannelShuffleFunction": _shuffle,
-    "ContractionFunction": _contraction,
-    "Conv2dFunction": _conv,
-    "DepthwiseFunction": _depthwise,
-    "FlattenFunction": _flatten,
-    "GlobalAvgPool2dFunction": _global_average,
-    "MaxPool2dFunction": _pool("MaxPool"),
-    "ReLUFunction": _relu,
+    "Add": _add,
+    "AvgPool2d": _pool("AveragePool", count_include_pad=1),
+    "BatchNorm": _batch_norm,
+    "ChannelShuffle": _shuffle,
+    "Contraction": _contraction,
+    "Conv2d": _conv,
+    "Depthwise": _depthwise,
+    "Flatten": _flatten,
+    "GlobalAvgPool2d": _global_average,
+    "MaxPool2d": _pool("MaxPool"),
+    "ReLU": _relu,
 }
