@@ -5,12 +5,12 @@ Colours after Okabe and Ito, and a marker of its own for each kind of trial, so 
 
 from __future__ import annotations
 
+from sccengine.drawing import OKABE_ITO, tidy
 from sccengine.exploration.axes import accuracy_axis, accuracy_place, accuracy_reach, cost_axis, cost_place
-from sccengine.training.plots import tidy
 
-FRONT, STOPPED, OTHER = "#0072b2", "#d55e00", "#8a8a8a"
+FRONT, STOPPED, OTHER = OKABE_ITO["blue"], OKABE_ITO["vermilion"], "#8a8a8a"
 _MOST_SETTINGS = 12  # of a network with settings for every layer, those that matter most
-_BARS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00")
+_BARS = tuple(OKABE_ITO[name] for name in ("blue", "orange", "green", "purple", "vermilion"))
 
 
 def draw_fronts(findings, title=""):
@@ -73,9 +73,7 @@ def draw_importances(findings, title=""):
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the variance (%)")
-    tidy(axes)
-    axes.grid(axis="y", visible=False)
-    axes.grid(axis="x", color="#d9d9d9", lw=0.7)
+    tidy(axes, "x")
     axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside lower center", ncols=len(found), frameon=False)
     if title:
