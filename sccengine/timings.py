@@ -1,4 +1,4 @@
-"""Timings of several ways to do the same: how they are taken, what follows from them, and where they are kept.
+"""Timing several ways to compute the same thing: how it is done, what follows from it, and where timings are kept.
 
 A record is a dict of plain values:
 
