@@ -19,7 +19,7 @@ _TEMPORARY_NAME = re.compile(r"\..+\.\d+\.tmp")
 def write_atomically(path, data):
     """Write `data` (bytes or str) to `path`. Raises OSError that names `path`; nothing is left behind then."""
     path = Path(path)
-    # By chance, not by process: machines that share a cache folder write into it at once.
+    # A random number, not the process's: machines may share a cache folder.
     temporary = path.with_name(f".{path.name}.{secrets.randbits(32)}{_TEMPORARY}")
     if isinstance(data, str):
         data = data.encode()

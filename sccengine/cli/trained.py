@@ -9,8 +9,7 @@ from sccengine.training.job import build_model
 from sccengine.training.run_directory import RunDirectory
 
 WEIGHTS = ("best", "last")
-_SECTIONS = ("model", "options", "environment")
-_SECTIONS += tuple(f"data.{key}" for key in ("dataset", "image_shape", "class_names", "mean", "std"))
+_OF_THE_DATA = ("dataset", "image_shape", "class_names", "mean", "std")
 
 
 def load_trained(path, weights, device):
@@ -19,7 +18,7 @@ def load_trained(path, weights, device):
     Raises RunDirectoryError or CheckpointError that names the file and what is wrong with it.
     """
     directory = RunDirectory(path)
-    config = directory.read_config(*_SECTIONS)
+    config = directory.read_config("model", "options", "environment", *(f"data.{key}" for key in _OF_THE_DATA))
     with usage_errors():
         device = backend.resolve_device(device)
     file = directory.best if weights == "best" else directory.last

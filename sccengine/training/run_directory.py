@@ -92,7 +92,7 @@ class RunDirectory:
         return found[1]
 
     def read_config(self, *sections):
-        """What config.json holds, among it each of `sections` ("data", or "data.mean" for an entry of one).
+        """What config.json holds, which must have `sections`: "data", or "data.mean" for an entry of one.
 
         Raises RunDirectoryError that names the file and what is wrong with it, or missing.
         """
