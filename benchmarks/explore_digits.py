@@ -20,8 +20,8 @@ from pathlib import Path
 from sccengine.backend import num_threads
 from sccengine.exploration import OBJECTIVES, Space, explore
 from sccengine.exploration.pareto import dominates
+from sccengine.files import write_json
 from sccengine.machine import describe_machine, versions
-from sccengine.training.files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "explore-digits.json"
 OBJECTIVE = ("accuracy", "params")

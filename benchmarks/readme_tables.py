@@ -70,12 +70,12 @@ def converted():
     settings, median = outcome["settings"], {name: f"{100 * x:.2f}" for name, x in outcome["median"].items()}
     worst = max(100 * (row["original"] - row["fine-tuned"]) for row in outcome["seeds"])
     return (
-        f"A dscnet of scheme dw+pw, trained on the digits for {settings['epochs']} epochs, has {median['original']} % "
-        f"of the held-out images right; converted to dw+scc ({settings['groups']}, {settings['overlap']}) "
-        f"{median['converted']} % ({median['truncated']} % without calibration); after {settings['fine_tune']} epochs "
-        f"of fine-tuning {median['fine-tuned']} %, against {median['fresh']} % of fresh weights after as many. Medians "
-        f"of {len(outcome['seeds'])} seeds; at worst {worst:.2f} points below the original "
-        f"(`benchmarks/convert_digits.py`, {outcome['date']}).\n"
+        f"A dscnet of scheme dw+pw, trained on the digits for {settings['epochs']} epochs, classifies "
+        f"{median['original']} % of the held-out images correctly; converted to dw+scc "
+        f"({settings['groups']}, {settings['overlap']}) {median['converted']} % ({median['truncated']} % without "
+        f"calibration); after {settings['fine_tune']} epochs of fine-tuning {median['fine-tuned']} %, against "
+        f"{median['fresh']} % of fresh weights after as many. Medians of {len(outcome['seeds'])} seeds; at worst "
+        f"{worst:.2f} points below the original (`benchmarks/convert_digits.py`, {outcome['date']}).\n"
     )
 
 
@@ -274,7 +274,7 @@ def _memory(outcome):
         ours = f"{mib['sccengine captured']} MiB captured, {mib['sccengine eager']} MiB layer by layer"
         found.append(f"{name} {ours}, PyTorch {theirs} MiB")
     return (
-        f"By so much a process grows at most for training steps of dw+scc models at batch {outcome['batch']}, 32x32 "
+        f"Peak growth of the process over training steps of dw+scc models at batch {outcome['batch']}, 32x32 "
         f"(`benchmarks/peak_memory.py`, {outcome['date']}): {'; '.join(found)} in its better memory format.\n"
     )
 

@@ -51,7 +51,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from sccengine.training.files import write_json
+from sccengine.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 _KEPT_OUTPUT = 6000

@@ -265,7 +265,7 @@ class Function:
     inputs = None
     released = False
 
-    _name = property(lambda self: type(self).__name__.removesuffix("Function"))
+    name = _name = property(lambda self: type(self).__name__.removesuffix("Function"))
 
     def save(self, *arrays):
         """Keep arrays (or None) for backward: they come back as ``self.saved``."""

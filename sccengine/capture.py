@@ -21,9 +21,9 @@ New at every call: the inputs' values, and what reaches kernels by ``backend.hos
 numbers of optimizers, dropout's keys. Built in: everything else. Shapes, dtypes and devices of inputs, the arrays of
 parameters and buffers, the parts, settings and modes of modules, the groups, switches and state of optimizers, matmul
 precision, ``no_grad`` and ``nn.unfused`` are compared before each replay, and the first that differs is named in a
-RuntimeError. What nobody can compare are the step function's own numbers and its deeds on the host (counting, printing,
-choosing a branch): those of the call that was captured stay. Gradients are left in static tensors, as ``.grad``; a step
-begins with ``zero_grad()``.
+RuntimeError. What nobody can compare are the step function's own numbers and its side effects on the host (counting,
+printing, choosing a branch): those of the call that was captured stay. Gradients are left in static tensors, as
+``.grad``; a step begins with ``zero_grad()``.
 
 Refused while capturing, by name: reading a tensor on the host (``item()``, ``numpy()``), making tensors of host arrays,
 adding to gradients of an earlier step, and on the CPU and in the simulator NumPy's operators on the step's arrays.

@@ -1,4 +1,4 @@
-"""Pictures for notebooks: which channels the filters of a layer read, and the training graph behind a tensor.
+"""The look of all pictures, and two for notebooks: which channels a layer's filters read, and the training graph.
 
 Colours are told apart by the colour-blind, and in print by their lightness. Drawn with Matplotlib, on axes or figures
 that the caller shows or saves; ``plt.rcParams.update(STYLE)`` gives a notebook's own figures the same look.
@@ -13,6 +13,15 @@ from sccengine.autograd import Parameter, recorded
 INK, FAINT, PAPER = "#333333", "#d9d9d9", "#efefef"
 BLUE, ORANGE, GREEN, PURPLE = "#1f5a96", "#c46a1b", "#2e8b6f", "#9b5c92"
 PALE_BLUE, PALE_ORANGE = "#b4c9de", "#ecceb1"
+#: Okabe and Ito's, for many series; each has a marker of its own besides.
+OKABE_ITO = {
+    "blue": "#0072b2",
+    "vermilion": "#d55e00",
+    "green": "#009e73",
+    "purple": "#cc79a7",
+    "orange": "#e69f00",
+    "sky": "#56b4e9",
+}
 
 STYLE = {
     "figure.dpi": 110,
@@ -39,6 +48,19 @@ WINDOW_COLOURS = {"read": BLUE, "read, round the end": ORANGE, "a window that ca
 
 _COLUMN, _ROW = 1.75, 0.86  # inches from one box of a graph to the next
 _BOX = (1.22, 0.62)
+
+
+def tidy(axes, grid="y"):
+    """No box, and faint lines across for the ticks of "y", "x" or "both"."""
+    axes.grid(axis=grid, color=FAINT, lw=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", colors=INK)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
 
 
 def draw_windows(axes, windows):
@@ -92,7 +114,7 @@ def draw_graph(result, names=None):
                 _draw_edge(axes, places[tensor.creator or (node, id(tensor))], places[node], tensor.requires_grad)
         kept = sum(array.nbytes for array in node.saved if array is not None)
         lines = [_shape(shapes[node]), f"keeps {kept:,} bytes" if kept else "keeps nothing"]
-        title = type(node).__name__.removesuffix("Function")
+        title = node.name
         _draw_box(axes, places[node], title, lines, facecolor=BLUE, edgecolor=BLUE, color="white")
     for key, tensor in leaves.items():
         title = names.get(id(tensor), "parameter" if isinstance(tensor, Parameter) else "input")

@@ -1,4 +1,4 @@
-"""Timings of several ways to do the same: how they are taken, what follows from them, and where they are kept.
+"""Timing several ways to compute the same thing: how it is done, what follows from it, and where timings are kept.
 
 A record is a dict of plain values:
 
@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
@@ -28,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from sccengine import backend
+from sccengine.files import remove_temporaries, write_json
 
 # To be preferred to the rule's, a way must be faster by this part of its time, and by so many times the noise of both.
 LEAST_GAIN = 0.03
@@ -197,18 +197,12 @@ class Store:
     def save(self, record):
         """Keep a record, instead of an earlier one of its key. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".new")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(record, file, indent=1)
-            os.replace(temporary, self._path(record["key"]))
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_json(self._path(record["key"]), record)
 
     def forget(self):
         """Remove all records, damaged and half-written ones too; how many whole ones there were. Raises OSError."""
-        paths = [path for suffix in ("json", "damaged", "new") for path in self.folder.glob(f"*.{suffix}")]
+        remove_temporaries(self.folder)
+        paths = [*self.folder.glob("*.json"), *self.folder.glob("*.damaged")]
         for path in paths:
             path.unlink(missing_ok=True)
         return sum(path.suffix == ".json" for path in paths)

@@ -267,14 +267,14 @@ def measured(name, samples, axes=None, **changes):
     return {**row, **changes}
 
 
-def samples(center, seed, count=60):
-    return center * (1 + 0.1 * np.random.default_rng(seed).standard_normal(count))
+def samples(centre, seed, count=60):
+    return centre * (1 + 0.1 * np.random.default_rng(seed).standard_normal(count))
 
 
 def test_the_interval_of_a_ratio_covers_the_truth_as_often_as_it_says():
     hits, widths = 0, []
     for seed in range(100):
-        a, b = ([measured("x", samples(center, 2 * seed + i))] for i, center in enumerate((2.0, 1.0)))
+        a, b = ([measured("x", samples(centre, 2 * seed + i))] for i, centre in enumerate((2.0, 1.0)))
         (ratio,) = compare.compare(a, b).ratios
         hits += ratio.low <= 2.0 <= ratio.high
         widths.append(ratio.high - ratio.low)
@@ -286,7 +286,7 @@ def test_the_interval_of_a_ratio_covers_the_truth_as_often_as_it_says():
 
 
 def test_rows_without_samples_are_compared_by_their_noise():
-    a, b = ([measured("x", samples(center, seed))] for seed, center in ((1, 3.0), (2, 1.0)))
+    a, b = ([measured("x", samples(centre, seed))] for seed, centre in ((1, 3.0), (2, 1.0)))
     (whole,) = compare.compare(a, b).ratios
     for row in (*a, *b):
         del row["candidates"]["x"]["warm"]["seconds"]

@@ -9,8 +9,7 @@ import statistics
 import numpy as np
 import pytest
 
-from sccengine.training import NonFiniteLossError, RunDirectoryError
-from sccengine.training import comparison as comparison_module
+from sccengine.training import NonFiniteLossError, RunDirectoryError, job
 from sccengine.training.comparison import Comparison, Variant, variants_of
 from sccengine.training.comparison_plots import draw_learning, draw_tradeoff
 from sccengine.training.comparison_report import COLUMNS, csv_text, markdown, summary_rows
@@ -139,8 +138,8 @@ def test_finished_cells_are_not_repeated_and_seeds_can_be_added(compared, tmp_pa
         trained.append((options["scheme"], options["seed"]))
         return build_trainer(options, *others, **settings)
 
-    build_trainer = comparison_module.build_trainer
-    monkeypatch.setattr(comparison_module, "build_trainer", build)
+    build_trainer = job.build_trainer
+    monkeypatch.setattr(job, "build_trainer", build)
     comparison().run(folder, resume=True)
     assert trained == []
     outcome = comparison(seeds=[2], variants=VARIANTS[:1]).run(folder, resume=True)
@@ -171,7 +170,7 @@ def test_the_folder_of_a_run_is_refused_and_left_alone(tmp_path):
 
 
 def test_a_cell_that_fails_is_reported_and_the_others_go_on(tmp_path, monkeypatch):
-    build_trainer = comparison_module.build_trainer
+    build_trainer = job.build_trainer
 
     def build(options, *others, **settings):
         trainer = build_trainer(options, *others, **settings)
@@ -179,7 +178,7 @@ def test_a_cell_that_fails_is_reported_and_the_others_go_on(tmp_path, monkeypatc
             trainer.model.head.weight.data[:] = np.inf
         return trainer
 
-    monkeypatch.setattr(comparison_module, "build_trainer", build)
+    monkeypatch.setattr(job, "build_trainer", build)
     with np.errstate(all="ignore"):
         outcome = comparison(seeds=[0]).run(tmp_path, rounds=0)
     failed, finished = outcome["cells"]
@@ -191,7 +190,7 @@ def test_a_cell_that_fails_is_reported_and_the_others_go_on(tmp_path, monkeypatc
     assert first[COLUMNS.index("failed")] == "1" and first[COLUMNS.index("accuracy_mean")] == ""
     assert (tmp_path / "compare.png").exists()
     # Tried again, and well now.
-    monkeypatch.setattr(comparison_module, "build_trainer", build_trainer)
+    monkeypatch.setattr(job, "build_trainer", build_trainer)
     for path in tmp_path.glob("cells/*standard*/checkpoints/*"):
         path.unlink()
     again = comparison(seeds=[0]).run(tmp_path, resume=True, rounds=0)
@@ -217,10 +216,7 @@ class Counting:
 
 def test_steps_are_timed_in_turns():
     pair = comparison()
-    trainers = {
-        str(v): comparison_module.build_trainer(pair.cell_options(v, 0), 1, None, "cpu", progress="quiet")
-        for v in VARIANTS
-    }
+    trainers = {str(v): job.build_trainer(pair.cell_options(v, 0), 1, None, "cpu", progress="quiet") for v in VARIANTS}
     steps = measure_steps(trainers, 2, clock=Counting())
     # Two rounds of two variants, twice; the order moves on by one: 2 4 | 8 6 -> first 2 8, second 4 6, and so on.
     assert steps["costs"]["standard"]["passes"] == [5.0, 13.0]

@@ -10,7 +10,7 @@ import pytest
 from sccengine import backend, data, memory, models, nn, optim, timings
 from sccengine.autograd import Tensor
 from sccengine.exploration import Costs, Design
-from sccengine.exploration.latency import Layer, LayerTimes, layers_of
+from sccengine.exploration.latency import LayerTimes, TimedLayer, layers_of
 from sccengine.training.job import describe_run
 from sccengine.training.step_costs import array_bytes
 
@@ -204,7 +204,7 @@ def test_a_layer_that_fails_is_named(tmp_path):
             raise MemoryError("no room")
 
     with pytest.raises(RuntimeError, match=r"Broken\(\) failed"):
-        table(tmp_path, Counting()).of_layer(Layer(Broken(), ((1, 2, 2),), (True,), (1, 2, 2)))
+        table(tmp_path, Counting()).of_layer(TimedLayer(Broken(), ((1, 2, 2),), (True,), (1, 2, 2)))
 
 
 def test_a_measured_step_steps(tmp_path):
@@ -216,7 +216,7 @@ def test_a_measured_step_steps(tmp_path):
             ran.append((x.requires_grad, self.weight.array.copy()))
             return super().forward(x)
 
-    layer = Layer(Watched(2, 3, 1), ((2, 4, 4),), (True,), (3, 4, 4))
+    layer = TimedLayer(Watched(2, 3, 1), ((2, 4, 4),), (True,), (3, 4, 4))
     table(tmp_path, lambda run: run() or 1.0).of_layer(layer)
     assert all(needs for needs, _ in ran)
     weights = [weight for _, weight in ran]
@@ -290,5 +290,5 @@ def test_a_step_is_taken_on_tensors_of_the_batch(tmp_path):
             seen.append((type(x), x.shape))
             return super().forward(x)
 
-    table(tmp_path, Counting()).of_layer(Layer(Watched(), ((2, 4, 4),), (True,), (2, 4, 4)))
+    table(tmp_path, Counting()).of_layer(TimedLayer(Watched(), ((2, 4, 4),), (True,), (2, 4, 4)))
     assert set(seen) == {(Tensor, (4, 2, 4, 4))}

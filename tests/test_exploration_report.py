@@ -10,7 +10,7 @@ import pytest
 from sccengine.cli.train import train
 from sccengine.exploration import OBJECTIVES, Design, Plan, Space, Trial
 from sccengine.exploration.axes import accuracy_axis, accuracy_place, cost_axis, cost_place, whole_axis
-from sccengine.exploration.digest import Digest
+from sccengine.exploration.findings import Findings
 from sccengine.exploration.report import page, write_report
 from sccengine.training.job import RECIPE, choose_rates
 
@@ -122,11 +122,11 @@ def test_the_page_is_well_formed_and_loads_nothing(name, tmp_path):
 
 def test_every_design_of_the_front_has_a_command_that_train_understands():
     plan, trials = CASES["some"]
-    digest = Digest(plan, tuple(trials))
-    commands = [text for text in Page(page(digest)).preformatted if text.startswith("sccengine")]
-    assert [trial.number for trial in digest.front] == [1, 0, 3]
+    findings = Findings(plan, tuple(trials))
+    commands = [text for text in Page(page(findings)).preformatted if text.startswith("sccengine")]
+    assert [trial.number for trial in findings.front] == [1, 0, 3]
     assert len(commands) == 3
-    for trial, command in zip(digest.front, commands):
+    for trial, command in zip(findings.front, commands):
         words = shlex.split(command)
         assert words[:2] == ["sccengine", "train"]
         context = train.make_context("train", words[2:])
@@ -137,17 +137,17 @@ def test_every_design_of_the_front_has_a_command_that_train_understands():
 
 
 def test_text_of_others_is_escaped():
-    text = page(Digest(*map(lambda x: x if isinstance(x, Plan) else tuple(x), CASES["some"])))
+    text = page(Findings(*map(lambda x: x if isinstance(x, Plan) else tuple(x), CASES["some"])))
     assert "<script" not in text
     assert any("<script>alert(1)</script> & more" in cell for cell in Page(text).of("td"))
 
 
 def test_counts_times_and_trials_are_told():
-    digest = Digest(plan_of(), tuple(SOME))
-    assert digest.counts == {"finished": 4, "stopped": 1, "rejected": 1, "failed": 1, "running": 1, "waiting": 1}
+    findings = Findings(plan_of(), tuple(SOME))
+    assert findings.counts == {"finished": 4, "stopped": 1, "rejected": 1, "failed": 1, "running": 1, "waiting": 1}
     # Two epochs left at half a second each; one trial that would have taken the mean of the finished, 2 s.
-    assert digest.saved == {"stopped": pytest.approx(1.0), "rejected": pytest.approx(2.0)}
-    parsed = Page(page(digest))
+    assert findings.saved == {"stopped": pytest.approx(1.0), "rejected": pytest.approx(2.0)}
+    parsed = Page(page(findings))
     words = " ".join(text for _, text in parsed.texts)
     assert "7 of 9 trials are over" in words
     assert "too many parameters" in words
@@ -157,13 +157,13 @@ def test_counts_times_and_trials_are_told():
 
 
 def test_front_and_volume_against_hand_count():
-    digest = Digest(plan_of(), tuple(SOME))
+    findings = Findings(plan_of(), tuple(SOME))
     cost = OBJECTIVES["params"]
-    assert [trial.number for trial in digest.front_against(cost)] == [3, 0, 1]
+    assert [trial.number for trial in findings.front_against(cost)] == [3, 0, 1]
     # Reference: accuracy 0.9 - 0.1 * 0.09, params 9000 + 0.1 * 7900. Ideal: 0.99, 1100.
     low, high = 0.891, 9790
     box = (0.99 - low) * (high - 1100)
-    volumes = dict(digest.volumes)
+    volumes = dict(findings.volumes)
     assert volumes[0] == pytest.approx((0.97 - low) * (high - 4000) / box)
     last = (0.90 - low) * (high - 1100) + 0.07 * (high - 4000) + 0.02 * (high - 9000)
     assert volumes[3] == pytest.approx(last / box)
@@ -211,8 +211,8 @@ def test_means_over_seeds_show_their_spread():
     ends = (0.95, 0.97)
     values = {"params": 4000, "accuracy": 0.96}
     trial = Trial(0, Design(), "finished", values, 3, 8, 2.0, curves=[(0.5, 0.6, 0.7, end) for end in ends])
-    digest = Digest(plan_of(seeds=2, seed=3), (trial, *SOME[2:4]))
-    text = page(digest)
+    findings = Findings(plan_of(seeds=2, seed=3), (trial, *SOME[2:4]))
+    text = page(findings)
     assert "96.00 ± 1.41%" in text and "means of seeds 3 to 4" in text
     assert text.count('class="reach"') == 1
     assert "95.00%" in text and "95.00 ±" not in text
@@ -221,6 +221,6 @@ def test_means_over_seeds_show_their_spread():
 
 def test_trainings_without_a_finite_accuracy_have_no_spread():
     trial = Trial(0, Design(), "finished", {"params": 4000, "accuracy": math.nan}, 3, 2, curves=[(math.nan,)] * 2)
-    digest = Digest(plan_of(seeds=2), (trial, *SOME[1:4]))
-    assert digest.trials[0].spread is None
-    Page(page(digest))
+    findings = Findings(plan_of(seeds=2), (trial, *SOME[1:4]))
+    assert findings.trials[0].spread is None
+    Page(page(findings))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import sccengine as scc
+import sccengine.functional as F
 from sccengine import models, nn
 from sccengine.interop import convert
 from sccengine.interop.assignment import assign
@@ -46,6 +47,25 @@ def test_renumbering_the_axes_changes_nothing(name, scheme):
     # Grouped and sliding layers pin what they read and write.
     if scheme in ("standard", "dw+pw"):
         assert len(changed) > len(state) / 2
+
+
+class Computing(nn.Module):
+    """Two convolutions, the second with a weight that is an operator's result."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 6, 1)
+        self.second = nn.Conv2d(6, 4, 1)
+
+    def forward(self, x):
+        x = F.conv2d(self.first(x), F.relu(self.second.weight), self.second.bias)
+        return F.global_avg_pool2d(x)
+
+
+def test_a_computed_weight_keeps_its_place():
+    model = Computing()
+    axes = channel_axes(trace(model, (2, 3, 3)), model)
+    assert axes.sizes() == {} and list(axes.pointwise) == ["first"]
 
 
 def test_a_network_that_was_sliding_in_another_order_is_found_again():

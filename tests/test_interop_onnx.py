@@ -195,7 +195,7 @@ def test_swapped_arguments_are_told_the_order(tmp_path):
 
 
 def test_a_wrong_file_is_never_written(tmp_path, monkeypatch):
-    monkeypatch.setitem(interop_onnx._CONVERTERS, "ReLUFunction", lambda graph, node, x: graph.node("Neg", [x]))
+    monkeypatch.setitem(interop_onnx._CONVERTERS, "ReLU", lambda graph, node, x: graph.node("Neg", [x]))
     with pytest.raises(RuntimeError, match="onnxruntime's outputs differ from the engine's by"):
         interop_onnx.export(nn.ReLU(), tmp_path / "x.onnx", (2, 3, 3))
     assert not list(tmp_path.iterdir())

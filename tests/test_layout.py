@@ -79,6 +79,7 @@ RANKS = {
     "tuning_keys": 2,
     "backend": 1,
     "windows": 1,
+    "files": 0,
     "memory": 0,
     "machine": 0,
     "thread_switch": 0,

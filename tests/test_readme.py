@@ -40,6 +40,13 @@ def test_files_named_exist():
         assert (ROOT / path).exists() or "leaky_relu" in path, f"the README names {path}"
 
 
+def test_every_module_of_the_package_has_its_place():
+    section = README.partition("\n## Where things are\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"\w+\.py", section))
+    modules = {path.name for path in (ROOT / "sccengine").glob("*.py") if "__" not in path.name}
+    assert modules <= named, f"not under Where things are: {sorted(modules - named)}"
+
+
 def test_tables_are_those_of_the_committed_results():
     check = subprocess.run([sys.executable, ROOT / "benchmarks" / "readme_tables.py", "--check"])
     assert check.returncode == 0, "run python benchmarks/readme_tables.py"

@@ -8,13 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from sccengine.bench.rows import floor_of, geometric_mean, times
+from sccengine.drawing import INK, OKABE_ITO, tidy
 from sccengine.training.plots import save_figure
 from sccengine.wording import counted
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8100", "#555555")
+_COLOURS = (*OKABE_ITO.values(), "#8a8100", "#555555")
 _MARKERS = "oDs^vP*X<>ph"
-_INK = "#333333"
-_FAINT = "#d9d9d9"
 _PEER = "#777777"
 
 
@@ -59,12 +58,13 @@ def draw_roofline(rows):
         axes.set(xscale="log", yscale="log", xlim=(left, right), xlabel="operations per byte (each array moved once)")
         axes.set_ylim(min(span[:, 1].min() / 2, peak["memory"] * left / 2), peak["gemm"] * 1.7)
         lines = _draw_ceilings(axes, peak, left, right)
-        axes.set_title(direction, color=_INK, fontsize=10, loc="left")
-        _tidy(axes, "both")
+        axes.set_title(direction, color=INK, fontsize=10, loc="left")
+        tidy(axes, "both")
+        axes.minorticks_off()
     panels[0].set_ylabel("GFLOP/s")
     handles = {**lines, **handles}
-    figure.legend(handles.values(), handles, loc="outside right center", frameon=False, labelcolor=_INK, fontsize=9)
-    figure.suptitle(_title("Roofline", rows), color=_INK, fontsize=11)
+    figure.legend(handles.values(), handles, loc="outside right center", frameon=False, labelcolor=INK, fontsize=9)
+    figure.suptitle(_title("Roofline", rows), color=INK, fontsize=11)
     return figure
 
 
@@ -74,13 +74,13 @@ def _draw_ceilings(axes, peak, left, right):
     for name, style in (("cache", "--"), ("memory", "-")):
         x = np.array([left, peak["gemm"] / peak[name], right])
         text = f"{name} {peak[name]:.3g} GB/s"
-        (handles[text],) = axes.plot(x, np.minimum(peak[name] * x, peak["gemm"]), style, color=_INK, lw=1.3, zorder=2)
+        (handles[text],) = axes.plot(x, np.minimum(peak[name] * x, peak["gemm"]), style, color=INK, lw=1.3, zorder=2)
     axes.annotate(
         f"matrix product {peak['gemm']:.3g} GFLOP/s",
         (right, peak["gemm"]),
         xytext=(-4, 4),
         textcoords="offset points",
-        color=_INK,
+        color=INK,
         fontsize=8.5,
         ha="right",
     )
@@ -100,17 +100,17 @@ def draw_ladder(rows):
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     panels = figure.subplots(1, len(passes), sharey=True, sharex=True, squeeze=False)[0]
     for axes, (direction, chosen) in zip(panels, passes.items()):
-        axes.axvline(1, color=_INK, lw=1.4, zorder=3)
+        axes.axvline(1, color=INK, lw=1.4, zorder=3)
         for height, name in enumerate(names):
             slower = [_slower(row, name) for row in chosen]
             slower = [value for value in slower if value is not None]
             if not slower:
-                axes.text(1.08, height, "not timed", va="center", color=_INK, fontsize=8.5)
+                axes.text(1.08, height, "not timed", va="center", color=INK, fontsize=8.5)
                 continue
             mean = geometric_mean(slower)
             colour, _ = _look(name, 0 if name.startswith("kernels ") else 1)
             axes.barh(height, mean - 1, left=1, height=0.62, color=colour, alpha=0.85, zorder=2)
-            axes.plot([min(slower), max(slower)], [height, height], color=_INK, lw=1.1, zorder=3, solid_capstyle="butt")
+            axes.plot([min(slower), max(slower)], [height, height], color=INK, lw=1.1, zorder=3, solid_capstyle="butt")
             missing = f", {len(slower)} of {len(chosen)} cases" if len(slower) < len(chosen) else ""
             label = f"{_digits(mean)}x" + (f", {_milliseconds(chosen[0], name)}" if len(chosen) == 1 else missing)
             axes.annotate(
@@ -119,21 +119,22 @@ def draw_ladder(rows):
                 xytext=(5, 0),
                 textcoords="offset points",
                 va="center",
-                color=_INK,
+                color=INK,
                 fontsize=8.5,
             )
         axes.set_xscale("log")
         axes.set_xlabel("time / floor")
-        axes.set_title(direction, color=_INK, fontsize=10, loc="left")
+        axes.set_title(direction, color=INK, fontsize=10, loc="left")
         axes.xaxis.set_major_formatter(
             lambda value, _: _digits(value) if value < 1e5 else f"$10^{{{np.log10(value):.0f}}}$"
         )
-        _tidy(axes, "x")
+        tidy(axes, "x")
+        axes.minorticks_off()
     worst = max(value for row in rows for name in names if (value := _slower(row, name)) is not None)
     panels[0].set_xlim(0.8, worst * 3.2)
     panels[0].set_ylim(-0.6, len(names) - 0.4)
     panels[0].set_yticks(range(len(names)), names)
-    figure.suptitle(_title("Kernel ladder", rows), color=_INK, fontsize=11)
+    figure.suptitle(_title("Kernel ladder", rows), color=INK, fontsize=11)
     return figure
 
 
@@ -202,16 +203,3 @@ def _title(what, rows):
     processor = machine.get("gpu") or f"{machine['processor']}, {machine['cores']} cores"
     name, date = rows[0]["benchmark"], rows[0]["date"][:10]
     return f"{what} of {name}: {counted(len(rows), 'case')}, float32\n{processor}, {date}"
-
-
-def _tidy(axes, grid):
-    axes.grid(axis=grid, color=_FAINT, lw=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", colors=_INK)
-    axes.minorticks_off()
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_FAINT)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from sccengine.data.errors import DataError
+from sccengine.files import write_atomically
 from sccengine.timings import noise
-from sccengine.training.files import write_atomically
 
 _MOST_KEPT = 400
 

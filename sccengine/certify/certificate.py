@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ import sccengine
 from sccengine import backend, tuning
 from sccengine.certify import checks
 from sccengine.certify.layer import layers_of
+from sccengine.files import write_json
 from sccengine.tuning_keys import device_key, kernel_versions
 
 FORMAT = "sccengine certificate 1"
@@ -183,8 +183,6 @@ def _load(key):
 def _keep(key, part):
     """Quietly nowhere, if the cache folder cannot be written: it is found out again then."""
     path = _path(key)
-    temporary = path.with_suffix(f".{os.getpid()}.new")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(part), encoding="utf-8")
-        os.replace(temporary, path)
+        write_json(path, part)

@@ -12,7 +12,7 @@ from sccengine.bench.compare import compare
 from sccengine.bench.rows import read_rows, write_rows
 from sccengine.bench.selection import rows_with, select
 from sccengine.cli.options import Folder, Number, OutputFile, Whole, device_option, usage_errors
-from sccengine.training.files import write_json
+from sccengine.files import write_json
 
 _file = click.Path(dir_okay=False, path_type=Path)
 

@@ -22,11 +22,10 @@ from sccengine.cli.options import (
     together,
     usage_errors,
 )
-from sccengine.training.files import write_json
+from sccengine.files import write_json
 from sccengine.training.job import build_model
 from sccengine.training.run_directory import RunDirectory
 
-FILE_NAME = "certificate.json"
 _OF_A_LAYER = ("in_channels", "out_channels")
 _count = Whole(min=1)
 
@@ -46,7 +45,7 @@ _subject_options = together(
     "--save",
     type=OutputFile(),
     metavar="FILE",
-    help=f"Write the certificate there; that of a run is also kept in the run, as {FILE_NAME}.",
+    help="Write the certificate there; that of a run is also kept in the run, as certificate.json.",
 )
 @click.option(
     "--verify",
@@ -90,7 +89,7 @@ def certify(ctx, run, layer, in_channels, out_channels, save, verify, again, dev
     if save is not None:
         write_json(save, certificate)
     if run is not None:
-        write_json(run / FILE_NAME, certificate)
+        write_json(RunDirectory(run).certificate, certificate)
     _finish(ctx, certificate, as_json)
 
 
@@ -125,9 +124,7 @@ def _certified(ctx, given, run, layer, in_channels, out_channels, device, again,
     if run is not None:
         if wrong := given & set(settings):
             raise click.UsageError(f"the model is that of {run}: leave out {flag(sorted(wrong)[0])}", ctx)
-        config = RunDirectory(run).read_config()
-        if missing := [section for section in ("model", "data") if section not in config]:
-            raise click.ClickException(f"{run}: config.json has no {', '.join(missing)}: not begun by sccengine train")
+        config = RunDirectory(run).read_config("model", "data")
         described, model = config["model"], build_model(config)
     else:
         model, described = model_of(**settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sccengine.functional as F
 from sccengine.autograd import Tensor
 from sccengine.models import summarize
-from sccengine.models.mode import evaluation_mode
+from sccengine.models.mode import device_of_model, evaluation_mode
 from sccengine.training.diagnosis import first_bad_array
 from sccengine.wording import counted
 
@@ -16,7 +16,7 @@ def check_run(trainer, epochs):
     Raises RuntimeError that says which loss or gradient is not finite, and what model or data raise.
     """
     model, loader = trainer.model, trainer.train_loader
-    device = next(model.parameters()).device
+    device = device_of_model(model)
     images, labels = next(iter(loader))
     loss = F.cross_entropy(
         model(Tensor(images, device=device)), Tensor(labels, device=device), label_smoothing=trainer.label_smoothing

@@ -7,8 +7,8 @@ import click
 from sccengine import data
 from sccengine.cli.options import data_dir_option, device_option, json_option, print_json, run_argument
 from sccengine.cli.trained import load_trained, weights_option
+from sccengine.models.mode import device_of_model
 from sccengine.training import evaluate as evaluate_model
-from sccengine.training.evaluation import device_of
 from sccengine.training.job import build_test_loader
 
 _MOST_CLASSES = 30  # more than this are not listed one by one
@@ -31,7 +31,7 @@ def evaluate(run, weights, data_dir, device, as_json):
     model, config = load_trained(run, weights, device)
     dataset = config["data"]["dataset"]
     _, test_set = data.load(dataset, data_dir or config["environment"].get("data_dir"))
-    result = evaluate_model(model, build_test_loader(config, test_set, device_of(model)))
+    result = evaluate_model(model, build_test_loader(config, test_set, device_of_model(model)))
     names = config["data"]["class_names"]
     if as_json:
         print_json(

@@ -109,7 +109,7 @@ _space_options = together(
         metavar="CO,...",
         default=",".join(map(str, Space.overlaps)),
         show_default=True,
-        help="Overlaps of neighboring windows.",
+        help="Overlaps of neighbouring windows.",
     ),
     click.option(
         "--per-layer/--global", default=False, show_default=True, help="Groups and overlap for each layer by itself."

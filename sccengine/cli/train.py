@@ -25,7 +25,7 @@ from sccengine.cli.options import (
     usage_errors,
 )
 from sccengine.models import USES, setting_text
-from sccengine.training import RunDirectoryError, TrainingInterrupted
+from sccengine.training import TrainingInterrupted
 from sccengine.training.job import build_trainer, choose_rates
 from sccengine.training.run_directory import RunDirectory
 
@@ -104,12 +104,7 @@ def train(
         if not resume:
             message = f"{out} already holds a run: add --resume to go on with it, or choose another --out"
             raise click.UsageError(message, ctx)
-        saved = directory.read_config()
-        if missing := [key for key in ("options", "training", "environment") if key not in saved]:
-            raise RunDirectoryError(
-                f"{directory.config}: has no {', '.join(missing)}: not begun by sccengine train, "
-                f"which therefore cannot resume it"
-            )
+        saved = directory.read_config("options", "training", "environment")
         refuse_contradictions(ctx, given & set(options), options, saved["options"], "run", out)
         options = saved["options"]
         epochs = epochs if "epochs" in given else saved["training"]["epochs"]

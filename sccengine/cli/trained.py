@@ -13,6 +13,7 @@ from sccengine.training.run_directory import RunDirectory
 weights_option = click.option(
     "--weights", type=click.Choice(("best", "last")), default="best", show_default=True, help="Of which epoch of a run."
 )
+_OF_THE_DATA = ("dataset", "image_shape", "class_names", "mean", "std")
 
 
 def load_trained(path, weights, device):
@@ -21,13 +22,7 @@ def load_trained(path, weights, device):
     Raises RunDirectoryError or CheckpointError that names the file and what is wrong with it.
     """
     directory = RunDirectory(path)
-    config = directory.read_config()
-    missing = [section for section in ("model", "data", "options", "environment") if section not in config]
-    data = config.get("data")
-    keys = ("dataset", "image_shape", "class_names", "mean", "std")
-    missing += [f"data.{key}" for key in keys if not isinstance(data, dict) or key not in data]
-    if missing:
-        raise RunDirectoryError(f"{directory.config}: has no {', '.join(missing)}: not written by sccengine train")
+    config = directory.read_config("model", "options", "environment", *(f"data.{key}" for key in _OF_THE_DATA))
     with usage_errors():
         device = backend.resolve_device(device)
     file = directory.best if weights == "best" else directory.last

@@ -53,7 +53,8 @@ def load_image_folder(path, image_size=32):
 def read_image(path, height, width, channels=3):
     """One image file as uint8 (channels, height, width), prepared as in `load_image_folder` (1 or 3 channels).
 
-    Raises ValueError for sizes that are none, ImportError without Pillow, FileNotFoundError, DataError for no image.
+    Raises ValueError for invalid sizes, ImportError without Pillow, FileNotFoundError, and DataError for a file that is
+    not an image.
     """
     height, width = (numeric.whole("read_image", "height and width", size) for size in (height, width))
     if channels not in (1, 3):

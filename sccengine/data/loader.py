@@ -69,7 +69,7 @@ class Loader:
         self.rewind(self.epoch + 1)
 
     def rewind(self, epoch=None):
-        """Goes to the start of `epoch` (default: the current one)."""
+        """Go to the start of `epoch` (default: the current one)."""
         self.epoch = self.epoch if epoch is None else numeric.whole("Loader", "epoch", epoch, least=0)
         self.batch = 0
 
@@ -78,7 +78,7 @@ class Loader:
         return {"epoch": self.epoch, "batch": self.batch, **self._identity()}
 
     def load_state_dict(self, state):
-        """Goes to the position in `state`; ValueError if it is of a loader that would give other batches."""
+        """Go to the position in `state`; ValueError if it is of a loader that would give other batches."""
         identity = self._identity()
         missing = [key for key in ("epoch", "batch", *identity) if key not in state]
         if missing:

@@ -47,7 +47,7 @@ def load_synthetic(train=5_000, test=1_000, seed=0):
     """(train, test): `train` and `test` images, uint8 (N, 3, 32, 32), label i % 10 at position i.
 
     Image i of a part depends only on (seed, part, i), so a larger set starts with the smaller one.
-    Raises TypeError or ValueError for numbers of images or seeds that are none.
+    Raises TypeError or ValueError for an invalid number of images or seed.
     """
     seed = check_seed(seed, "load_synthetic")
     train = numeric.whole("load_synthetic", "train", train)
@@ -138,7 +138,7 @@ def _spot(random, reach):
 
 
 def _cover(picture, distance, scale, colour):
-    """Lays `colour` over `picture`, in place, where `distance` (in units of `scale` pixels) is negative."""
+    """Lay `colour` over `picture`, in place, where `distance` (in units of `scale` pixels) is negative."""
     coverage = np.clip(np.float32(0.5) - distance * scale, 0, 1)[:, None]
     picture += (colour - picture) * coverage
 

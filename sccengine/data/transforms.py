@@ -40,7 +40,7 @@ class Compose:
 
 
 class RandomCrop:
-    """Pads by `padding` pixels of `fill` on every side, then cuts the image's own size at a random place."""
+    """Pad by `padding` pixels of `fill` on every side, then cut the image's own size at a random place."""
 
     def __init__(self, padding, fill=0):
         self.padding = numeric.whole("RandomCrop", "padding", padding)
@@ -63,7 +63,7 @@ class RandomCrop:
 
 
 class RandomHorizontalFlip:
-    """Mirrors each image left to right with probability `p`."""
+    """Mirror each image left to right with probability `p`."""
 
     def __init__(self, p=0.5):
         self.p = numeric.up_to_one("RandomHorizontalFlip", "p", p)
@@ -80,7 +80,7 @@ class RandomHorizontalFlip:
 
 
 class Cutout:
-    """Covers a square of `size` pixels with `fill`; its centre is any pixel, so it may hang over the border.
+    """Cover a square of `size` pixels with `fill`; its centre is any pixel, so it may hang over the border.
 
     DeVries and Taylor (2017), "Improved Regularization of Convolutional Neural Networks with Cutout". For an
     even size the square reaches size/2 pixels up and left of its centre and size/2 - 1 down and right.

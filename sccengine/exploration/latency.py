@@ -30,7 +30,7 @@ import sccengine.functional as F
 from sccengine import backend, get_matmul_precision, nn, timings, tuning
 from sccengine.autograd import Tensor
 from sccengine.capture import capture_step
-from sccengine.models.mode import evaluation_mode
+from sccengine.models.mode import device_of_model, evaluation_mode, leaves, watched
 from sccengine.tuning_keys import device_key, kernel_versions
 
 # For the timings of one layer, again and again up to so many times, until the AGREEING least ones agree.
@@ -39,7 +39,7 @@ AGREEING, WITHIN = 3, 0.1
 _STEP = "step"  # the one name in an entry's seconds
 
 
-class Layer(NamedTuple):
+class TimedLayer(NamedTuple):
     """A layer of a network with what one image gives it: shapes without the batch, and which need a gradient."""
 
     module: nn.Module
@@ -64,22 +64,15 @@ class Loss(nn.Module):
 
 
 def layers_of(model, image_shape):
-    """The Layers of `model` in the order in which one image (C, H, W) of zeros runs through them."""
-    found, handles = [], []
+    """The TimedLayers of `model` in the order in which one image (C, H, W) of zeros runs through them."""
+    found = []
 
-    def watch(module, inputs, output):
+    def see(name, module, inputs, output):
         shapes = tuple(tensor.shape[1:] for tensor in inputs)
-        found.append(Layer(module, shapes, tuple(tensor.requires_grad for tensor in inputs), output.shape[1:]))
+        found.append(TimedLayer(module, shapes, tuple(tensor.requires_grad for tensor in inputs), output.shape[1:]))
 
-    try:
-        for module in model.modules():
-            if next(module.children(), None) is None:
-                handles.append(module.register_forward_hook(watch))
-        with evaluation_mode(model, recording=True):
-            model(Tensor(np.zeros((1, *image_shape), np.float32), device=next(model.parameters()).device))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with evaluation_mode(model, recording=True), watched(leaves(model), see):
+        model(Tensor(np.zeros((1, *image_shape), np.float32), device=device_of_model(model)))
     return found
 
 
@@ -110,11 +103,11 @@ class LayerTimes:
         layers = layers_of(model.to(self.device), image_shape)
         logits = layers[-1].output_shape
         labels = Tensor(np.arange(self.batch_size) % logits[0], device=self.device)
-        layers.append(Layer(Loss(labels, label_smoothing), (logits,), (True,), ()))
+        layers.append(TimedLayer(Loss(labels, label_smoothing), (logits,), (True,), ()))
         return math.fsum(map(self.of_layer, layers))
 
     def of_layer(self, layer):
-        """Seconds of a training step of a Layer: the least in the table, where it is put if it is not there."""
+        """Seconds of a training step of a TimedLayer: the least in the table, where it is put if it is not there."""
         key = self._key(layer)
         name = json.dumps(key, sort_keys=True)
         if name not in self._known:

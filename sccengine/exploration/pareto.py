@@ -22,7 +22,7 @@ def dominates(a, b, directions):
 def front(points, directions):
     """The positions of the points that no other dominates, in order; of equal ones, all.
 
-    Raises ValueError for directions that are none, or points of another length.
+    Raises ValueError for an unknown direction, or points of another length.
     """
     points = _lowered(points, directions)
     known = {point for point in points if point is not None}

@@ -90,7 +90,7 @@ class Plan:
 
     @classmethod
     def from_dict(cls, values, source="settings"):
-        """The plan that ``as_dict`` described. Raises RunDirectoryError that names `source` for what is none."""
+        """The plan that ``as_dict`` described. Raises RunDirectoryError that names `source` where it describes none."""
         try:
             return cls(**{**values, "space": Space.from_dict(values["space"])})
         except KeyError as error:

@@ -23,12 +23,12 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 44
 _MOST_LABELS = 14  # points of a front that have their trial's number beside them
 
 
-def tradeoff_chart(digest, cost):
+def tradeoff_chart(findings, cost):
     """Accuracy by a cost: finished trials, stopped ones, and the front of the two, with its spread."""
-    front = digest.front_against(cost)
+    front = findings.front_against(cost)
     if not front:
         return ""
-    shown = digest.trained(cost)
+    shown = findings.trained(cost)
     x = cost_axis(cost, [trial.values[cost.name] for trial in shown])
     y = accuracy_axis([trial.values["accuracy"] for trial in shown if trial.state == "finished"])
 
@@ -40,7 +40,7 @@ def tradeoff_chart(digest, cost):
     marks = []
     for trial in shown:
         if trial.number not in numbers:
-            words = f"trial {trial.number}, {trial.state}: {trial.design.name}, {_values(digest, trial)}"
+            words = f"trial {trial.number}, {trial.state}: {trial.design.name}, {_values(findings, trial)}"
             marks.append(_mark(trial.state, *place(trial), words))
     path = _staircase([place(trial) for trial in front])
     marks.append(f'<path class="line front" d="{path}"/>')
@@ -48,7 +48,7 @@ def tradeoff_chart(digest, cost):
         if (reach := accuracy_reach(trial, y)) is not None:
             low, high = (_y(y, end) for end in reach)
             marks.append(f'<path class="reach" d="M{place(trial)[0]:.1f} {low:.1f}V{high:.1f}"/>')
-        words = f"trial {trial.number}, on the front: {trial.design.name}, {_values(digest, trial)}"
+        words = f"trial {trial.number}, on the front: {trial.design.name}, {_values(findings, trial)}"
         marks.append(_mark("front", *place(trial), words))
     if len(front) <= _MOST_LABELS:
         marks += [_label(*place(trial), trial.number) for trial in front]
@@ -56,9 +56,9 @@ def tradeoff_chart(digest, cost):
     return _frame(x, y, "".join(marks), words)
 
 
-def volume_chart(digest):
+def volume_chart(findings):
     """The hypervolume by trial; nothing with fewer than two finished trials."""
-    volumes = digest.volumes
+    volumes = findings.volumes
     if len(volumes) < 2:
         return ""
     x = whole_axis("trial", 0, volumes[-1][0])
@@ -69,19 +69,19 @@ def volume_chart(digest):
     return _frame(x, y, f'<path class="line front" d="{path}"/>', words)
 
 
-def curves_chart(digest):
+def curves_chart(findings):
     """Test accuracy by epoch: the front's trials, the other finished ones, and those that were stopped."""
-    curves = [trial for trial in digest.trials if trial.curve and trial.state in ("finished", "stopped", "running")]
+    curves = [trial for trial in findings.trials if trial.curve and trial.state in ("finished", "stopped", "running")]
     if not curves:
         return ""
     x = whole_axis("epoch", 1, max(len(trial.curve) for trial in curves))
     y = accuracy_axis([value for trial in curves for value in trial.curve])
-    front = {trial.number for trial in digest.front}
+    front = {trial.number for trial in findings.front}
     marks = []
     for trial in sorted(curves, key=lambda trial: (trial.number in front, trial.state == "stopped")):
         kind = "front" if trial.number in front else trial.state
         places = [(_x(x, epoch), _y(y, accuracy_place(value))) for epoch, value in enumerate(trial.curve, 1)]
-        words = escape(f"trial {trial.number}, {kind}: {trial.design.name}, {_values(digest, trial)}")
+        words = escape(f"trial {trial.number}, {kind}: {trial.design.name}, {_values(findings, trial)}")
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
         marks.append(f'<polyline class="curve {kind}" points="{points}"><title>{words}</title></polyline>')
         if kind == "stopped":
@@ -89,8 +89,8 @@ def curves_chart(digest):
     return _frame(x, y, "".join(marks), f"Test accuracy by epoch of {len(curves)} trials")
 
 
-def _values(digest, trial):
-    return ", ".join(trial.text(one) for one in digest.objectives if one.name in trial.values)
+def _values(findings, trial):
+    return ", ".join(trial.text(one) for one in findings.objectives if one.name in trial.values)
 
 
 def _x(axis, place):

@@ -5,23 +5,23 @@ Colours after Okabe and Ito, and a marker of its own for each kind of trial, so 
 
 from __future__ import annotations
 
+from sccengine.drawing import OKABE_ITO, tidy
 from sccengine.exploration.axes import accuracy_axis, accuracy_place, accuracy_reach, cost_axis, cost_place
-from sccengine.training.plots import tidy
 
-FRONT, STOPPED, OTHER = "#0072b2", "#d55e00", "#8a8a8a"
+FRONT, STOPPED, OTHER = OKABE_ITO["blue"], OKABE_ITO["vermilion"], "#8a8a8a"
 _MOST_SETTINGS = 12  # of a network with settings for every layer, those that matter most
-_BARS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00")
+_BARS = tuple(OKABE_ITO[name] for name in ("blue", "orange", "green", "purple", "vermilion"))
 
 
-def draw_fronts(digest, title=""):
+def draw_fronts(findings, title=""):
     """A figure of accuracy by each cost, side by side; None without a finished trial."""
-    if not digest.front:
+    if not findings.front:
         return None
-    figure = _figure(4.8 * max(len(digest.costs), 1.4), 4.4)
-    panels = figure.subplots(1, len(digest.costs), squeeze=False)[0]
-    for axes, cost in zip(panels, digest.costs):
-        shown = digest.trained(cost)
-        front = digest.front_against(cost)
+    figure = _figure(4.8 * max(len(findings.costs), 1.4), 4.4)
+    panels = figure.subplots(1, len(findings.costs), squeeze=False)[0]
+    for axes, cost in zip(panels, findings.costs):
+        shown = findings.trained(cost)
+        front = findings.front_against(cost)
         x = cost_axis(cost, [trial.values[cost.name] for trial in shown])
         y = accuracy_axis([trial.values["accuracy"] for trial in shown if trial.state == "finished"])
 
@@ -52,9 +52,9 @@ def draw_fronts(digest, title=""):
     return figure
 
 
-def draw_importances(digest, title=""):
+def draw_importances(findings, title=""):
     """A figure of the share of variance that each setting explains, by objective; None where no share is known."""
-    found = {one: [i for i in digest.importances(one) if i.share is not None] for one in digest.objectives}
+    found = {one: [i for i in findings.importances(one) if i.share is not None] for one in findings.objectives}
     largest = {}
     for importance in (importance for several in found.values() for importance in several):
         largest[importance.setting] = max(importance.share, largest.get(importance.setting, 0.0))
@@ -73,9 +73,7 @@ def draw_importances(digest, title=""):
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the variance (%)")
-    tidy(axes)
-    axes.grid(axis="y", visible=False)
-    axes.grid(axis="x", color="#d9d9d9", lw=0.7)
+    tidy(axes, "x")
     axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside lower center", ncols=len(found), frameon=False)
     if title:
@@ -83,16 +81,16 @@ def draw_importances(digest, title=""):
     return figure
 
 
-def draw_curves(digest, title=""):
+def draw_curves(findings, title=""):
     """A figure of test accuracy by epoch, with stopped trials ending in a cross; None if no epoch was trained."""
     from matplotlib.ticker import MaxNLocator
 
-    curves = [trial for trial in digest.trials if trial.curve]
+    curves = [trial for trial in findings.trials if trial.curve]
     if not curves:
         return None
     figure = _figure(8, 4.6)
     axes = figure.subplots()
-    front = {trial.number for trial in digest.front}
+    front = {trial.number for trial in findings.front}
     y = accuracy_axis([value for trial in curves for value in trial.curve])
     for trial in sorted(curves, key=lambda trial: (trial.number in front, trial.state == "stopped")):
         on_front, stopped = trial.number in front, trial.state == "stopped"

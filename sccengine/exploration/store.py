@@ -22,10 +22,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sccengine.exploration.trial import Trial
+from sccengine.files import remove_if_there, write_json
 from sccengine.training import RunDirectoryError
-from sccengine.training.files import remove_if_there, write_json
 from sccengine.training.lock import try_lock
-from sccengine.training.run_directory import RunDirectory
+from sccengine.training.run_directory import RunDirectory, make_folder
 
 _POLL = 0.01  # seconds between two attempts to get a lock
 _BEAT = 10.0  # seconds between two signs of life
@@ -76,10 +76,7 @@ class FileStore:
     def begin(self, plan, saved):
         """Whether `plan` (plain values) was put in the place of `saved` (None: of nothing): not if that is no longer
         there, because another process was first."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunDirectoryError(f"cannot make the folder {self.path}: {error.strerror}") from error
+        make_folder(self.path)
         if RunDirectory(self.path).holds_run():
             raise RunDirectoryError(f"{self.path} holds a run: choose another folder for an exploration")
         with self._locked():

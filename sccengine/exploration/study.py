@@ -20,10 +20,10 @@ from sccengine.exploration.objectives import OBJECTIVES
 from sccengine.exploration.pareto import front_of
 from sccengine.exploration.plan import Plan
 from sccengine.exploration.store import FileStore
-from sccengine.exploration.train import train_trial
 from sccengine.exploration.worker import Worker
+from sccengine.files import write_json
 from sccengine.training import RunDirectoryError
-from sccengine.training.files import write_json
+from sccengine.training.job import train_quietly
 from sccengine.training.run_directory import refuse_differences
 
 _MAY_CHANGE = ("trials",)
@@ -109,7 +109,7 @@ class Study:
         if train is None:
 
             def train(plan, trial, folder, watch):
-                return train_trial(plan, trial, folder, watch, data_dir, device)
+                return train_quietly(plan.run_options(trial), plan.epochs, folder, data_dir, device, watch)
 
         Worker(plan, self.store, cost, train, self.folder, on_trial).run(deadline)
         return self.trials()

@@ -61,7 +61,7 @@ class Design:
 
     @classmethod
     def from_dict(cls, values):
-        """The design that ``as_dict`` described; ValueError for what is none."""
+        """The design that ``as_dict`` described; ValueError where `values` describe none."""
         return cls(**_known(cls, values))
 
     def command(self, seed=0, epochs=None, dataset="digits", recipe=None):
@@ -150,7 +150,7 @@ class Trial:
 
     @classmethod
     def from_dict(cls, values):
-        """The trial that ``as_dict`` described; ValueError for what is none."""
+        """The trial that ``as_dict`` described; ValueError where `values` describe none."""
         values = _known(cls, values)
         return cls(**{**values, "design": Design.from_dict(values["design"])})
 

@@ -35,8 +35,8 @@ class Worker:
 
     plan, store    what is searched, and where that is recorded
     cost           function: Design -> {objective: number} of all costs
-    train          function like train.train_trial, without the data set and device: (plan, trial, folder, watch) ->
-                   history, whose columns "test_accuracy" and "seconds" are used; one training, with the trial's seed
+    train          function: (plan, trial, folder, watch) -> history of one training with the trial's seed, of which the
+                   columns "test_accuracy" and "seconds" are used; `watch` as training.job.train_quietly has it
     folder         function: Trial -> the run directory of the training with its seed
     on_trial       called with every Trial that this worker begins (state "running"), after each of its epochs, and
                    when it has ended or was rejected

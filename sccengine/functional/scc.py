@@ -115,7 +115,7 @@ def scc(x, weight, bias=None, *, groups, overlap, stride=1, relu=False, variant=
     overlap    co in [0, 1): the part of its window that a filter shares with the next, read as the decimal written
     stride     an int or (h, w): only every stride-th pixel is computed
     relu       whether negative results become 0, as by F.relu, before they are written
-    variant    "auto" (tuning.py chooses) or a name of ``kernels.scc.VARIANTS``: the same result by another road
+    variant    "auto" (tuning.py chooses) or a name of ``kernels.scc.VARIANTS``: the same result, computed differently
 
     An infinity or a NaN may also spoil filters that lie close by and do not read its channel: tiles multiply by zeros.
     Raises ValueError or TypeError where settings, shapes or dtypes do not fit, before anything is computed.

@@ -8,14 +8,24 @@ layers whose channels have fixed places (grouped, sliding, shuffle), and every o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sccengine import nn
-
-_KEEPING = ("ReLUFunction", "MaxPool2dFunction", "AvgPool2dFunction", "GlobalAvgPool2dFunction", "DropoutFunction")
-_KEEPING += ("ScaleFunction",)
+from sccengine.functional.add import AddFunction
+from sccengine.functional.avg_pool2d import AvgPool2dFunction
+from sccengine.functional.batch_norm import BatchNormFunction
+from sccengine.functional.conv2d import Conv2dFunction
+from sccengine.functional.depthwise import DepthwiseFunction
+from sccengine.functional.dropout import DropoutFunction
+from sccengine.functional.flatten import FlattenFunction
+from sccengine.functional.global_avg_pool2d import GlobalAvgPool2dFunction
+from sccengine.functional.max_pool2d import MaxPool2dFunction
+from sccengine.functional.relu import ReLUFunction
+from sccengine.functional.scale import ScaleFunction
+from sccengine.functional.scc import ContractionFunction
 
 
 @dataclass(frozen=True)
@@ -78,94 +88,150 @@ class Axes:
 
 def channel_axes(recorded, model):
     """The Axes of a Trace of `model`, which lives in host memory."""
-    axes = Axes()
-    modules = {id(m.weight): (name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
-    axis_of = {recorded.input: axes.new(recorded.input.shape[1])}
-    axes.pin(axis_of[recorded.input])
-    depthwise = set()  # nodes that a depthwise convolution feeds, with nothing but what keeps its numbering between
-    uses = _uses(recorded)
+    walk = _Walk(recorded, model)
     for node in recorded.nodes:
-        kind = type(node).__name__
-        sources = [t if t.creator is None else t.creator for t in node.inputs if t is not None]
-        data = [source for source in sources if source in axis_of]
-        first, x = axis_of[data[0]], data[0]
-        filtered = any(source in depthwise for source in data)
-        weight = node.inputs[1] if len(node.inputs) > 1 else None
-        bias = node.inputs[2] if len(node.inputs) > 2 else None
-        axis = first
-        if kind in _KEEPING:
-            pass
-        elif kind == "AddFunction" and len(data) == 2:
-            axes.join(first, axis_of[data[1]])
-        elif kind == "BatchNormFunction":
-            for tensor in (weight, bias):
-                axes.follow(first, _once(tensor, uses, axes, first))
-            axes.follow(first, node.running_mean)
-            axes.follow(first, node.running_var)
-            if node.inputs[3] is not None:
-                _join_or_pin(axes, axis_of, first, node.inputs[3])
-        elif kind == "DepthwiseFunction" and (node.input_shape[0] == 1 or weight.shape[0] == node.input_shape[0]):
-            filtered = node.input_shape[0] > 1
-            # Several filters of one channel, as in a stem that reads grey images, are a dense convolution.
-            axis = first if filtered else axes.new(weight.shape[0])
-            axes.follow(axis, _once(weight, uses, axes, axis))
-            axes.follow(axis, _once(bias, uses, axes, axis))
-        elif _is_dense(node, kind):
-            axis = axes.new(weight.shape[0])
-            for tensor, position, numbered in ((weight, 0, axis), (weight, 1, first), (bias, 0, axis)):
-                axes.follow(numbered, _once(tensor, uses, axes, numbered), position)
-            name, module = modules.get(id(weight), (None, None))
-            if kind == "ContractionFunction" and module is not None and not node.relu and uses[id(weight)] == 1:
-                axes.pointwise[name] = Pointwise(module, first, axis, x in depthwise)
-            filtered = False
-        elif kind == "FlattenFunction" and node.rows_shape[1:-1] in ((), (1, 1)):
-            pass
-        else:
-            for source in data:
-                axes.pin(axis_of[source])
-            axis = axes.new(0)
-            axes.pin(axis)
-            filtered = False
-        axis_of[node] = axis
-        if filtered:
-            depthwise.add(node)
-    axes.pin(axis_of[recorded.output.creator])
-    for name, entry in axes.pointwise.items():
-        axes.pointwise[name] = Pointwise(
-            entry.module, axes.find(entry.reads), axes.find(entry.writes), entry.after_depthwise
-        )
+        x = walk.channels(node.inputs[0])
+        rule = _pin if x is None else _RULES.get(type(node), _pin)
+        walk.known[node] = rule(walk, node, x)
+    axes = walk.axes
+    axes.pin(walk.channels(recorded.output).axis)
+    axes.pointwise = {
+        name: replace(entry, reads=axes.find(entry.reads), writes=axes.find(entry.writes))
+        for name, entry in axes.pointwise.items()
+    }
     return axes
 
 
-def _is_dense(node, kind):
-    if kind == "Conv2dFunction":
-        return node.groups == 1
-    return kind == "ContractionFunction" and node.operator in ("conv2d", "linear") and node.windows.groups == 1
+@dataclass(frozen=True)
+class _Channels:
+    """The channels of a tensor: their axis, and whether they come from a depthwise convolution, with nothing but what
+    keeps its numbering between."""
+
+    axis: int
+    filtered: bool
 
 
-def _uses(recorded):
-    """How many nodes read each leaf."""
-    uses = {}
-    for node in recorded.nodes:
-        for tensor in node.inputs:
-            if tensor is not None and tensor.creator is None:
-                uses[id(tensor)] = uses.get(id(tensor), 0) + 1
-    return uses
+class _Walk:
+    """A trace gone through in order: the axes found, and the _Channels of the model's input and of each node so far."""
+
+    def __init__(self, recorded, model):
+        self.axes = Axes()
+        self.known = {recorded.input: _Channels(self.axes.new(recorded.input.shape[1]), False)}
+        self.axes.pin(self.known[recorded.input].axis)
+        self.convolutions = {id(m.weight): (name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+        self._uses = Counter(id(tensor) for node in recorded.nodes for tensor in node.inputs if tensor is not None)
+
+    def channels(self, tensor):
+        """The _Channels of a node's input; None for a leaf, or where there is no input."""
+        return None if tensor is None else self.known.get(tensor if tensor.creator is None else tensor.creator)
+
+    def is_read_once(self, tensor):
+        """Whether it is a leaf that a single node reads."""
+        return tensor.creator is None and self._uses[id(tensor)] == 1
+
+    def follow(self, axis, *tensors, position=0):
+        """Parameters are numbered by `axis`; those that are shared or computed pin it instead. None is nobody."""
+        for tensor in tensors:
+            if tensor is None:
+                continue
+            if self.is_read_once(tensor):
+                self.axes.follow(axis, tensor.array, position)
+            else:
+                self.axes.pin(axis)
+
+    def join(self, x, other):
+        """The _Channels of a sum."""
+        self.axes.join(x.axis, other.axis)
+        return _Channels(x.axis, x.filtered or other.filtered)
 
 
-def _once(tensor, uses, axes, axis):
-    """The array of a leaf that one node reads; a shared or computed one pins the axis instead."""
-    if tensor is None:
-        return None
-    if tensor.creator is not None or uses[id(tensor)] > 1:
-        axes.pin(axis)
-        return None
-    return tensor.array
+# What a Function makes of numberings: (walk, node, _Channels of its first input) -> _Channels of its result
 
 
-def _join_or_pin(axes, axis_of, axis, tensor):
-    key = tensor if tensor.creator is None else tensor.creator
-    if key in axis_of:
-        axes.join(axis, axis_of[key])
+def _pin(walk, node, x):
+    for tensor in node.inputs:
+        if (channels := walk.channels(tensor)) is not None:
+            walk.axes.pin(channels.axis)
+    axis = walk.axes.new(0)
+    walk.axes.pin(axis)
+    return _Channels(axis, False)
+
+
+def _keep(walk, node, x):
+    return x
+
+
+def _flatten(walk, node, x):
+    return x if node.rows_shape[1:-1] in ((), (1, 1)) else _pin(walk, node, x)
+
+
+def _add(walk, node, x):
+    other = walk.channels(node.inputs[1])
+    return _pin(walk, node, x) if other is None else walk.join(x, other)
+
+
+def _batch_norm(walk, node, x):
+    _, weight, bias, residual = node.inputs
+    walk.follow(x.axis, weight, bias)
+    walk.axes.follow(x.axis, node.running_mean)
+    walk.axes.follow(x.axis, node.running_var)
+    if residual is None:
+        return x
+    if (other := walk.channels(residual)) is not None:
+        return walk.join(x, other)
+    walk.axes.pin(x.axis)
+    return x
+
+
+def _depthwise(walk, node, x):
+    _, weight, bias = node.inputs
+    channels, filters = node.input_shape[0], weight.shape[0]
+    if channels == 1:
+        # Several filters of one channel, as in a stem that reads grey images, are a dense convolution.
+        y = _Channels(walk.axes.new(filters), False)
+    elif filters == channels:
+        y = _Channels(x.axis, True)
     else:
-        axes.pin(axis)
+        return _pin(walk, node, x)
+    walk.follow(y.axis, weight, bias)
+    return y
+
+
+def _conv2d(walk, node, x):
+    return _dense(walk, node, x) if node.groups == 1 else _pin(walk, node, x)
+
+
+def _contraction(walk, node, x):
+    if node.operator not in ("conv2d", "linear") or node.windows.groups > 1:
+        return _pin(walk, node, x)
+    y = _dense(walk, node, x)
+    weight = node.inputs[1]
+    name, module = walk.convolutions.get(id(weight), (None, None))
+    if module is not None and walk.is_read_once(weight) and not node.relu:
+        walk.axes.pointwise[name] = Pointwise(module, x.axis, y.axis, x.filtered)
+    return y
+
+
+def _dense(walk, node, x):
+    _, weight, bias = node.inputs
+    axis = walk.axes.new(weight.shape[0])
+    walk.follow(axis, weight, bias)
+    walk.follow(x.axis, weight, position=1)
+    return _Channels(axis, False)
+
+
+# An operator that is not here pins what it reads and writes.
+_RULES = {
+    AddFunction: _add,
+    AvgPool2dFunction: _keep,
+    BatchNormFunction: _batch_norm,
+    ContractionFunction: _contraction,
+    Conv2dFunction: _conv2d,
+    DepthwiseFunction: _depthwise,
+    DropoutFunction: _keep,
+    FlattenFunction: _flatten,
+    GlobalAvgPool2dFunction: _keep,
+    MaxPool2dFunction: _keep,
+    ReLUFunction: _keep,
+    ScaleFunction: _keep,
+}

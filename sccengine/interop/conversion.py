@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from sccengine.interop.convert import LayerError, to_scc
+from sccengine.files import write_json
+from sccengine.interop.convert import LayerLoss, to_scc
 from sccengine.models import summarize
 from sccengine.training import Evaluation, evaluate
-from sccengine.training.files import write_json
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Conversion:
     record      conversion.json as it stands
     """
 
-    layers: list[LayerError]
+    layers: list[LayerLoss]
     costs: dict[str, list[int]]
     original: Evaluation
     converted: Evaluation
@@ -90,7 +90,7 @@ def fine_tune(trainer, conversion, epochs):
 
 def write_record(trainer, record):
     """Write conversion.json into the trainer's run directory."""
-    write_json(trainer.directory.path / "conversion.json", record)
+    write_json(trainer.directory.conversion, record)
 
 
 def _prepared(dataset, count, trainer):

@@ -30,8 +30,8 @@ from sccengine import nn
 from sccengine.autograd import Tensor
 from sccengine.interop.assignment import assign
 from sccengine.interop.axes import channel_axes
-from sccengine.interop.trace import device_of, trace
-from sccengine.models.mode import evaluation_mode
+from sccengine.interop.trace import trace
+from sccengine.models.mode import device_of_model, evaluation_mode, leaves, watched
 from sccengine.windows import ChannelWindows
 
 # Added to the covariance's diagonal, relative to its mean: channels that are always 0 after ReLU have none.
@@ -40,7 +40,7 @@ _MOST_SWEEPS = 50
 
 
 @dataclass(frozen=True)
-class LayerError:
+class LayerLoss:
     """What a converted layer lost.
 
     name      the layer's dotted name
@@ -57,7 +57,7 @@ class LayerError:
 
 
 def to_scc(model, input_shape, *, groups=2, overlap=0.5, calibration=None, layers=None, restarts=8, seed=0):
-    """(converted copy of `model`, [LayerError, ...]); `model` itself is left as it is.
+    """(converted copy of `model`, [LayerLoss, ...]); `model` itself is left as it is.
 
     input_shape   (C, H, W) of one image
     groups, overlap   of the new layers, one value or a sequence with one for each; as in models.schemes, layers of
@@ -71,7 +71,7 @@ def to_scc(model, input_shape, *, groups=2, overlap=0.5, calibration=None, layer
 
     Raises ValueError where a layer named is not a dense 1x1 convolution, or there is nothing to convert.
     """
-    source, device = model, device_of(model)
+    source, device = model, device_of_model(model)
     model = copy.deepcopy(model).to("cpu")
     recorded = trace(model, input_shape, "to_scc")
     axes = channel_axes(recorded, model)
@@ -226,23 +226,14 @@ def _for_each(setting, value, names):
 
 def _observed(model, images, names):
     """Name -> input and name -> output arrays (N, C, H, W) of the layers named, for the images."""
-    inputs, outputs, handles = {}, {}, []
+    inputs, outputs = {}, {}
 
-    def watch(name):
-        def record(module, given, output):
-            inputs[name], outputs[name] = given[0].numpy(), output.numpy()
+    def see(name, module, given, output):
+        inputs[name], outputs[name] = given[0].numpy(), output.numpy()
 
-        return record
-
-    modules = dict(model.named_modules())
-    try:
-        for name in names:
-            handles.append(modules[name].register_forward_hook(watch(name)))
-        with evaluation_mode(model):
-            model(Tensor(images, device="cpu"))
-    finally:
-        for handle in handles:
-            handle.remove()
+    layers = leaves(model)
+    with evaluation_mode(model), watched({name: layers[name] for name in names}, see):
+        model(Tensor(images, device="cpu"))
     return inputs, outputs
 
 
@@ -283,4 +274,4 @@ def _replace(model, layer, orders, outputs, calibration):
         new.bias.changed()
     parent, _, attribute = layer.name.rpartition(".")
     setattr(dict(model.named_modules())[parent], attribute, new)
-    return LayerError(layer.name, 1 - layer.kept(orders), 1 - layer.kept({}), error)
+    return LayerLoss(layer.name, 1 - layer.kept(orders), 1 - layer.kept({}), error)

@@ -30,9 +30,9 @@ import numpy as np
 
 from sccengine import __version__, backend, nn
 from sccengine.autograd import Tensor
-from sccengine.interop.trace import device_of, trace
-from sccengine.models.mode import evaluation_mode
-from sccengine.training.files import is_path, write_atomically
+from sccengine.files import is_path, write_atomically
+from sccengine.interop.trace import trace
+from sccengine.models.mode import device_of_model, evaluation_mode
 
 OPSET = 17
 # The file format that came with opset 17, so that runtimes from 2022 on read the file.
@@ -77,13 +77,12 @@ def build(model, input_shape, metadata=None):
     graph = _Graph(onnx, model)
     graph.names[recorded.input] = INPUT
     for position, node in enumerate(recorded.nodes):
-        convert = _CONVERTERS.get(type(node).__name__)
+        convert = _CONVERTERS.get(node.name)
         if convert is None:
             raise ValueError(
-                f"ONNX export: {type(node).__name__.removesuffix('Function')} has no ONNX form here; "
-                f"those known are {', '.join(name.removesuffix('Function') for name in _CONVERTERS)}"
+                f"ONNX export: {node.name} has no ONNX form here; those known are {', '.join(_CONVERTERS)}"
             )
-        graph.prefix = f"{position}_{type(node).__name__.removesuffix('Function')}"
+        graph.prefix = f"{position}_{node.name}"
         inputs = [None if tensor is None else graph.name_of(tensor) for tensor in node.inputs]
         graph.names[node] = convert(graph, node, *inputs)
     graph.node("Identity", [graph.names[recorded.output.creator]], outputs=[OUTPUT])
@@ -101,7 +100,7 @@ def verify(content, model, input_shape, seed=0):
         return None
     images = np.random.default_rng(seed).standard_normal((_CHECKED_IMAGES, *input_shape)).astype(np.float32)
     with evaluation_mode(model):
-        wanted = backend.to_host(model(Tensor(images, device=device_of(model))).array)
+        wanted = backend.to_host(model(Tensor(images, device=device_of_model(model))).array)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -318,16 +317,16 @@ def _scale(graph, node, x):
 
 
 _CONVERTERS = {
-    "AddFunction": _add,
-    "AvgPool2dFunction": _pool("AveragePool", count_include_pad=1),
-    "BatchNormFunction": _batch_norm,
-    "ChannelShuffleFunction": _shuffle,
-    "ContractionFunction": _contraction,
-    "Conv2dFunction": _conv,
-    "DepthwiseFunction": _depthwise,
-    "FlattenFunction": _flatten,
-    "GlobalAvgPool2dFunction": _global_average,
-    "MaxPool2dFunction": _pool("MaxPool"),
-    "ReLUFunction": _relu,
-    "ScaleFunction": _scale,
+    "Add": _add,
+    "AvgPool2d": _pool("AveragePool", count_include_pad=1),
+    "BatchNorm": _batch_norm,
+    "ChannelShuffle": _shuffle,
+    "Contraction": _contraction,
+    "Conv2d": _conv,
+    "Depthwise": _depthwise,
+    "Flatten": _flatten,
+    "GlobalAvgPool2d": _global_average,
+    "MaxPool2d": _pool("MaxPool"),
+    "ReLU": _relu,
+    "Scale": _scale,
 }

@@ -16,8 +16,8 @@ from __future__ import annotations
 import numpy as np
 
 from sccengine import nn
+from sccengine.files import is_path
 from sccengine.training import load_weights, save_weights
-from sccengine.training.files import is_path
 
 FORMS = ("taps", "dense", "dense+mask")
 _MASK = "weight_mask"

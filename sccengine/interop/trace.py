@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sccengine.autograd import Function, Tensor, recorded
-from sccengine.models.mode import evaluation_mode
+from sccengine.models.mode import device_of_model, evaluation_mode
 from sccengine.models.parts import image_shape
 
 
@@ -39,7 +39,7 @@ def trace(model, input_shape, owner="trace"):
     input_shape = image_shape(owner, input_shape, flat=True)
     parameter = next(model.parameters(), None)
     dtype = np.dtype(np.float32) if parameter is None else parameter.dtype
-    x = Tensor(np.zeros((1, *input_shape), dtype), requires_grad=True, device=device_of(model))
+    x = Tensor(np.zeros((1, *input_shape), dtype), requires_grad=True, device=device_of_model(model))
     with evaluation_mode(model, recording=True):
         y = model(x)
     if not isinstance(y, Tensor):
@@ -47,9 +47,3 @@ def trace(model, input_shape, owner="trace"):
     if y.creator is None:
         raise ValueError(f"{owner}: the output of {type(model).__name__} does not depend on its input")
     return Trace(x, y, recorded(y))
-
-
-def device_of(model):
-    """The device of the model's parameters; None, which stands for the default one, where it has none."""
-    parameter = next(model.parameters(), None)
-    return None if parameter is None else parameter.device

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from sccengine import nn
 from sccengine.models.parts import conv_norm_relu, norm_relu, of_depth
-from sccengine.models.settings import Settings
+from sccengine.models.settings import Builder, Settings
 
 _CHANNELS = (64, 128, 256, 512)
 _EXPANSION = 4
@@ -42,18 +42,18 @@ class ResidualBlock(nn.Module):
         return self.norm(self.body(x), residual)
 
 
-def basic_block(settings, in_channels, channels, stride):
+def basic_block(builder, in_channels, channels, stride):
     """(block, its output channels)."""
     body = {"first": conv_norm_relu(in_channels, channels, stride=stride)}
-    body |= settings.replacement(channels, channels, bias=False)
+    body |= builder.replacement(channels, channels, bias=False)
     return ResidualBlock(body, in_channels, channels, stride), channels
 
 
-def bottleneck(settings, in_channels, channels, stride):
+def bottleneck(builder, in_channels, channels, stride):
     """The same for a bottleneck."""
     out_channels = _EXPANSION * channels
     body = {"reduce": conv_norm_relu(in_channels, channels, 1)}
-    body |= settings.replacement(channels, channels, stride, bias=False) | {"norm": norm_relu(channels)}
+    body |= builder.replacement(channels, channels, stride, bias=False) | {"norm": norm_relu(channels)}
     body |= {"expand": nn.Conv2d(channels, out_channels, 1, bias=False)}
     return ResidualBlock(body, in_channels, out_channels, stride), out_channels
 
@@ -75,6 +75,7 @@ class ResNet(nn.Module):
     def __init__(self, depth, **settings):
         super().__init__()
         settings = Settings(**settings)
+        builder = Builder(settings)
         channels = settings.scaled(_CHANNELS[0])
         if settings.stem == "cifar":
             self.stem = conv_norm_relu(settings.in_channels, channels)
@@ -87,12 +88,12 @@ class ResNet(nn.Module):
             stage = []
             for position in range(number):
                 stride = first_stride if position == 0 else 1
-                layer, channels = block(settings, channels, settings.scaled(out_channels), stride)
+                layer, channels = block(builder, channels, settings.scaled(out_channels), stride)
                 stage.append(layer)
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
         self.pool = nn.GlobalAvgPool2d()
-        self.head = settings.head(channels)
+        self.head = builder.head(channels)
 
     def forward(self, x):
         return self.head(self.pool(self.stages(self.stem(x))))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from sccengine import nn
 from sccengine.models.parts import conv_norm_relu, norm_relu
-from sccengine.models.settings import Settings
+from sccengine.models.settings import Builder, Settings
 
 
 class SeparableNetwork(nn.Module):
@@ -27,17 +27,18 @@ class SeparableNetwork(nn.Module):
     def __init__(self, **settings):
         super().__init__()
         settings = Settings(**settings)
+        builder = Builder(settings)
         channels = settings.scaled(self.STEM)
         self.stem = conv_norm_relu(settings.in_channels, channels, stride=2 if settings.stem == "imagenet" else 1)
         blocks = []
         for out_channels, stride in self.BLOCKS:
             out_channels = settings.scaled(out_channels)
-            layers = settings.replacement(channels, out_channels, stride, norm=norm_relu, bias=False)
+            layers = builder.replacement(channels, out_channels, stride, norm=norm_relu, bias=False)
             blocks.append(nn.Sequential(layers | {"norm": norm_relu(out_channels)}))
             channels = out_channels
         self.blocks = nn.Sequential(*blocks)
         self.pool = nn.GlobalAvgPool2d()
-        self.head = settings.head(channels)
+        self.head = builder.head(channels)
 
     def forward(self, x):
         return self.head(self.pool(self.blocks(self.stem(x))))

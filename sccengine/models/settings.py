@@ -1,9 +1,9 @@
-"""The settings that all models share, checked once, and what follows from them."""
+"""The settings that all models share, checked once, and the layers that follow from them."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sccengine import nn
 from sccengine.models.schemes import DEFAULT_SCHEME, check_scheme, replacement
@@ -33,7 +33,6 @@ class Settings:
     num_classes: int = 10
     width: float = 1.0
     stem: str = DEFAULT_STEM
-    _replaced: list = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self):
         check_scheme(self.scheme)
@@ -67,17 +66,26 @@ class Settings:
             return 8 * round(wanted / 8)
         return min((1, 2, 4, 8), key=lambda power: abs(power - wanted))
 
+
+class Builder:
+    """The layers of one model that depend on its Settings. Where groups and overlap are sequences, each `replacement`
+    takes the next value, and `head` sees that all were taken."""
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.replaced = 0
+
     def replacement(self, in_channels, out_channels, stride=1, *, norm=None, bias=True):
         """The layers in the place of the next 3x3 convolution, see schemes.replacement."""
-        position = len(self._replaced)
-        self._replaced.append((in_channels, out_channels))
+        groups, overlap = (_at(value, self.replaced) for value in (self.settings.groups, self.settings.overlap))
+        self.replaced += 1
         return replacement(
-            self.scheme,
+            self.settings.scheme,
             in_channels,
             out_channels,
             stride=stride,
-            groups=_at(self.groups, position),
-            overlap=_at(self.overlap, position),
+            groups=groups,
+            overlap=overlap,
             norm=norm,
             bias=bias,
         )
@@ -86,13 +94,13 @@ class Settings:
         """The last layer of a model: linear to the classes. ValueError if there were more or fewer layers than values
         of groups or overlap."""
         for name in ("groups", "overlap"):
-            value = getattr(self, name)
-            if isinstance(value, tuple) and len(value) != len(self._replaced):
+            value = getattr(self.settings, name)
+            if isinstance(value, tuple) and len(value) != self.replaced:
                 raise ValueError(
-                    f"{name} must be one value or {len(self._replaced)}, one for each replaced convolution, "
+                    f"{name} must be one value or {self.replaced}, one for each replaced convolution, "
                     f"got {len(value)}: {setting_text(value)}"
                 )
-        return nn.Linear(channels, self.num_classes)
+        return nn.Linear(channels, self.settings.num_classes)
 
 
 def setting_text(value):

@@ -17,7 +17,7 @@ import numpy as np
 
 from sccengine import nn
 from sccengine.autograd import Tensor
-from sccengine.models.mode import evaluation_mode
+from sccengine.models.mode import device_of_model, evaluation_mode, leaves, watched
 from sccengine.models.parts import image_shape
 
 _HEADINGS = ("layer", "type", "output", "cg", "K", "S", "D", "overlap", "parameters", "MACs")
@@ -79,26 +79,15 @@ def summarize(model, input_shape):
     if not isinstance(model, nn.Module):
         raise TypeError(f"summarize: model must be a Module, got {type(model).__name__}")
     shape = image_shape("summarize", input_shape)
-    rows, counted, handles = [], set(), []
+    rows, counted = [], set()
 
-    def watch(name):
-        def record(module, inputs, output):
-            rows.append(_row(name, module, output.shape, counted))
-
-        return record
+    def see(name, module, inputs, output):
+        rows.append(_row(name or type(module).__name__, module, output.shape, counted))
 
     parameter = next(model.parameters(), None)
     image = np.zeros((1, *shape), np.float32 if parameter is None else parameter.dtype)
-    device = None if parameter is None else parameter.device
-    try:
-        for name, module in model.named_modules():
-            if next(module.children(), None) is None:
-                handles.append(module.register_forward_hook(watch(name or type(module).__name__)))
-        with evaluation_mode(model):
-            model(Tensor(image, device=device))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with evaluation_mode(model), watched(leaves(model), see):
+        model(Tensor(image, device=device_of_model(model)))
     params = sum(math.prod(p.shape) for p in model.parameters())
     return Summary(shape, tuple(rows), params, sum(row.macs for row in rows))
 

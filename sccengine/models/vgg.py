@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from sccengine import nn
 from sccengine.models.parts import check_image_size, conv_norm_relu, norm_relu, of_depth
-from sccengine.models.settings import Settings
+from sccengine.models.settings import Builder, Settings
 
 _CHANNELS = (64, 128, 256, 512, 512)
 _CONVOLUTIONS = {  # in each stage, the stem included
@@ -38,6 +38,7 @@ class VGG(nn.Module):
     def __init__(self, depth, **settings):
         super().__init__()
         settings = Settings(**settings)
+        builder = Builder(settings)
         channels = settings.scaled(_CHANNELS[0])
         self.stem = conv_norm_relu(settings.in_channels, channels, bias=True)
         stages = []
@@ -45,13 +46,13 @@ class VGG(nn.Module):
             out_channels = settings.scaled(out_channels)
             stage = {}
             for position in range(convolutions - (number == 0)):
-                layers = settings.replacement(channels, out_channels)
+                layers = builder.replacement(channels, out_channels)
                 stage[str(position)] = nn.Sequential(layers | {"norm": norm_relu(out_channels)})
                 channels = out_channels
             stages.append(nn.Sequential(stage | {"pool": nn.MaxPool2d(2)}))
         self.stages = nn.Sequential(*stages)
         self.pool = nn.GlobalAvgPool2d()
-        self.head = settings.head(channels)
+        self.head = builder.head(channels)
 
     def forward(self, x):
         x = self.stem(x)

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sccengine.files import is_path, remove_if_there, remove_temporaries, write_atomically
 from sccengine.training.errors import CheckpointError
-from sccengine.training.files import is_path, remove_if_there, remove_temporaries, write_atomically
 
 CHECKPOINT_FORMAT = "sccengine checkpoint 1"
 WEIGHTS_FORMAT = "sccengine weights 1"
@@ -44,10 +44,14 @@ class CheckpointFolder:
         self.path = Path(path)
         self.keep = keep
 
+    def by_step(self):
+        """{number of steps: checkpoint file}, oldest first."""
+        found = [(int(match[1]), path) for path in self.path.glob("*") if (match := _NAME.fullmatch(path.name))]
+        return dict(sorted(found))
+
     def paths(self):
         """Every checkpoint file, newest first."""
-        found = [(int(match[1]), path) for path in self.path.glob("*") if (match := _NAME.fullmatch(path.name))]
-        return [path for _, path in sorted(found, reverse=True)]
+        return list(reversed(self.by_step().values()))
 
     def save(self, step, state):
         """Write the state after `step` steps, then drop the oldest ones. Raises CheckpointError."""

@@ -17,14 +17,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sccengine import backend, data, models
+from sccengine.files import remove_if_there, remove_temporaries, write_json
 from sccengine.machine import describe_machine, versions
 from sccengine.training.comparison_report import write_outcome
 from sccengine.training.errors import RUN_FAILURES, RunDirectoryError
-from sccengine.training.files import remove_if_there, remove_temporaries, write_json
-from sccengine.training.history import read_history
-from sccengine.training.job import build_model, build_trainer, describe_run
+from sccengine.training.job import build_model, build_trainer, describe_run, train_quietly
 from sccengine.training.lock import lock_run
-from sccengine.training.run_directory import RunDirectory, refuse_differences
+from sccengine.training.run_directory import RunDirectory, make_folder, refuse_differences
 from sccengine.training.step_costs import measure_steps
 
 
@@ -104,10 +103,7 @@ class Comparison:
         does not stop the others: it has status "failed" and its "error" in the outcome's "cells".
         """
         out = Path(out)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunDirectoryError(f"cannot make the folder {out}: {error.strerror}") from error
+        make_folder(out)
         with lock_run(out):
             remove_temporaries(out)
             self._begin(out, resume)
@@ -197,19 +193,8 @@ class Comparison:
             return state
         failure = folder / "failure.json"
         remove_if_there(failure)
-        options = self.cell_options(variant, seed)
         try:
-            trainer = build_trainer(
-                options,
-                self.epochs,
-                self.data_dir,
-                self.device,
-                out=folder,
-                keep=2,
-                progress="quiet",
-                checkpoint_seconds=30,
-            )
-            trainer.fit(self.epochs, resume=True)
+            train_quietly(self.cell_options(variant, seed), self.epochs, folder, self.data_dir, self.device)
         except RUN_FAILURES as error:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(failure, {"error": f"{type(error).__name__}: {error}"})
@@ -219,13 +204,13 @@ class Comparison:
         """{"status", "epochs"} and the accuracies of a cell, or the "error" that it failed with."""
         folder = self._folder(out, variant, seed)
         directory = RunDirectory(folder)
-        history = read_history(directory.metrics) if directory.metrics.exists() else []
+        history = directory.history()
         failure = folder / "failure.json"
         if failure.exists():
             error = json.loads(failure.read_text(encoding="utf-8"))["error"]
             return {"status": "failed", "epochs": len(history), "error": error}
         # The pictures are the last that a run writes.
-        if len(history) < self.epochs or not (folder / "confusion.png").exists():
+        if len(history) < self.epochs or not directory.confusion_picture.exists():
             return {"status": "unfinished" if directory.holds_run() else "not begun", "epochs": len(history)}
         refuse_differences(self.cell_options(variant, seed), directory.read_config()["options"], directory.config)
         best = history.best()
@@ -241,7 +226,7 @@ class Comparison:
     def _histories(self, out):
         """[(variant's name, test accuracy by epoch)] of the finished cells."""
         return [
-            (str(variant), read_history(self._folder(out, variant, seed) / "metrics.jsonl")["test_accuracy"])
+            (str(variant), RunDirectory(self._folder(out, variant, seed)).history()["test_accuracy"])
             for variant, seed in self.cells()
             if self._cell_state(out, variant, seed)["status"] == "finished"
         ]

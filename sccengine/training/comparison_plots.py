@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sccengine.training.plots import tidy
+from sccengine.drawing import INK, OKABE_ITO, tidy
+from sccengine.training.plots import scale_errors
 
-_COLOURS = ("#333333", "#0072b2", "#d55e00", "#cc79a7", "#009e73", "#e69f00", "#56b4e9")
+_COLOURS = (INK, *(OKABE_ITO[name] for name in ("blue", "vermilion", "purple", "green", "orange", "sky")))
 _MARKERS = ("s", "o", "v", "^", "D", "P", "X")
 
 
@@ -56,10 +57,7 @@ def draw_tradeoff(rows, title=""):
 
 
 def draw_learning(histories, title=""):
-    """A figure of test errors by epoch from [(variant's name, accuracies)]: mean over a variant's runs, and the range.
-
-    The scale is logarithmic above 1 %, linear below.
-    """
+    """A figure of test errors by epoch from [(variant's name, accuracies)]: mean and range of a variant's runs."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -71,10 +69,7 @@ def draw_learning(histories, title=""):
         style = _style(index)
         axes.plot(epochs, errors.mean(axis=0), **style, label=name, lw=1.8, ms=6, mec="white", markevery=0.12)
         axes.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=style["color"], alpha=0.12, lw=0)
-    axes.set_yscale("symlog", linthresh=1, linscale=0.5)
-    axes.set_ylim(bottom=0, top=100)
-    axes.set_yticks([0, 0.5, 1, 2, 5, 10, 20, 50, 100], ["0", "0.5", "1", "2", "5", "10", "20", "50", "100"])
-    axes.minorticks_off()
+    scale_errors(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
     axes.set_xlabel("epoch")

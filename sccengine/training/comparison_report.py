@@ -11,7 +11,7 @@ import csv
 import io
 import statistics
 
-from sccengine.training.files import remove_if_there, write_atomically, write_json
+from sccengine.files import remove_if_there, write_atomically, write_json
 from sccengine.wording import counted
 
 BASELINE = "standard"

@@ -6,6 +6,7 @@ import numpy as np
 
 from sccengine import backend
 from sccengine.autograd import no_grad
+from sccengine.models.mode import watched
 
 
 def find_non_finite(model, run):
@@ -16,22 +17,13 @@ def find_non_finite(model, run):
     """
     found = []
 
-    def watch(name):
-        def look(module, inputs, output):
-            if not found and (bad := _count_bad(output.data)):
-                found.append((name, _describe(name, module, inputs, output, bad)))
+    def see(name, module, inputs, output):
+        if not found and (bad := _count_bad(output.data)):
+            name = name or type(module).__name__
+            found.append((name, _describe(name, module, inputs, output, bad)))
 
-        return look
-
-    handles = [
-        module.register_forward_hook(watch(name or type(module).__name__)) for name, module in model.named_modules()
-    ]
-    try:
-        with no_grad(), np.errstate(all="ignore"):
-            run()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watched(dict(model.named_modules()), see), no_grad(), np.errstate(all="ignore"):
+        run()
     return found[0] if found else (None, "the output of every layer is finite")
 
 

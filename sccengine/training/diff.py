@@ -59,7 +59,7 @@ class Parting:
 
 
 @dataclass
-class Comparison:
+class Difference:
     """What `diff` found.
 
     settings      {setting: [in the first run, in the second]}, those that differ, "not set" where one has none
@@ -89,9 +89,9 @@ class Comparison:
 
 
 def diff(first, second, *, replay=True):
-    """The Comparison of two Replays; with replay=False only of what they recorded."""
+    """The Difference of two Replays; with replay=False only of what they recorded."""
     pair = (first, second)
-    found = Comparison(*_settings(first.config, second.config), ends=[run.last_step for run in pair])
+    found = Difference(*_settings(first.config, second.config), ends=[run.last_step for run in pair])
     recorded = _recorded(first, second)
     for run in pair:
         if replay and run.environment.get("sccengine") not in (None, sccengine.__version__):

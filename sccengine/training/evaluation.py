@@ -9,7 +9,7 @@ import numpy as np
 from sccengine import backend
 from sccengine.autograd import Tensor, as_array
 from sccengine.data import ImageDataset, Loader
-from sccengine.models.mode import evaluation_mode
+from sccengine.models.mode import device_of_model, evaluation_mode
 from sccengine.nn import Module
 
 _BATCH = 256
@@ -56,7 +56,7 @@ def evaluate(model, loader, after_batch=None):
 
 def _read_late(model, loader, after_batch):
     """(logits, labels) of every batch, as NumPy arrays: on the CPU at once, from a device many batches at a time."""
-    device, pending, size = device_of(model), [], 0
+    device, pending, size = device_of_model(model), [], 0
     for images, labels in loader:
         logits = model(Tensor(images, device=device))
         pending.append((logits, labels))
@@ -94,7 +94,7 @@ def predict(model, images):
         raise ValueError("predict: there is no image")
     with evaluation_mode(model):
         parts = [
-            np.exp(log_softmax(model(Tensor(images[i : i + _BATCH], device=device_of(model))).numpy()))
+            np.exp(log_softmax(model(Tensor(images[i : i + _BATCH], device=device_of_model(model))).numpy()))
             for i in range(0, len(images), _BATCH)
         ]
     return np.concatenate(parts)
@@ -110,8 +110,3 @@ def log_softmax(logits):
     logits = logits.astype(np.float64)
     logits -= logits.max(axis=1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-
-
-def device_of(model):
-    """The device of the model's parameters."""
-    return next(model.parameters()).device

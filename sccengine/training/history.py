@@ -15,8 +15,8 @@ import json
 import os
 from pathlib import Path
 
+from sccengine.files import write_atomically
 from sccengine.training.errors import RunDirectoryError
-from sccengine.training.files import write_atomically
 from sccengine.wording import counted
 
 FIELDS = ("epoch", "step", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")

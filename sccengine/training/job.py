@@ -39,6 +39,10 @@ RECIPE = {
 
 TEST_BATCH = 256
 
+# Seconds between checkpoints where many runs are made unattended: so much training a killed process loses at most,
+# however long its epochs are.
+_SAVED_EVERY = 30
+
 # Bytes of images up to which a data set lives on the GPU beside its model, where kernels can index it.
 MOST_ON_DEVICE = 1 << 31
 
@@ -97,6 +101,19 @@ def build_trainer(options, epochs, data_dir=None, device=None, **settings):
         config=config,
         **settings,
     )
+
+
+def train_quietly(options, epochs, out, data_dir=None, device=None, watch=None):
+    """The History of one run of many: what ``sccengine train`` would do in the folder `out`, begun or gone on with.
+
+    watch   called with the History after every epoch but the last; ends the training where it returns True
+
+    Raises what `build_trainer` and ``Trainer.fit`` raise; TrainingInterrupted leaves a checkpoint.
+    """
+    trainer = build_trainer(
+        options, epochs, data_dir, device, out=out, keep=2, progress="quiet", checkpoint_seconds=_SAVED_EVERY
+    )
+    return trainer.fit(epochs, resume=True, watch=watch)
 
 
 def describe_run(options, train_set):

@@ -9,12 +9,10 @@ import io
 
 import numpy as np
 
-from sccengine.training.files import write_atomically
+from sccengine.drawing import BLUE, FAINT, INK, ORANGE, tidy
+from sccengine.files import write_atomically
 
-TRAIN_COLOUR = "#c46a1b"
-TEST_COLOUR = "#1f5a96"
-_INK = "#333333"
-_FAINT = "#d9d9d9"
+TRAIN_COLOUR, TEST_COLOUR = ORANGE, BLUE
 _MOST_LABELLED = 30  # more classes than this: no number in the cells
 
 
@@ -42,19 +40,15 @@ def draw_curves(history, title=""):
     loss.set_ylabel("cross-entropy")
     loss.set_ylim(bottom=0)
     error.set_ylabel("errors (%)")
-    # Logarithmic above 1 %, linear below: late progress is what one wants to see, and no error at all is possible.
-    error.set_yscale("symlog", linthresh=1, linscale=0.5)
-    error.set_ylim(0, 100)
-    error.set_yticks([0, 0.5, 1, 2, 5, 10, 20, 50, 100], ["0", "0.5", "1", "2", "5", "10", "20", "50", "100"])
-    error.minorticks_off()
+    scale_errors(error)
     if best is not None:
         value = 100 * (1 - best["test_accuracy"])
         error.plot([best["epoch"]], [value], "o", color=TEST_COLOUR, ms=6, mec="white", zorder=5, clip_on=False)
         text = f"best: {100 * best['test_accuracy']:.2f} % right, epoch {best['epoch']}"
         error.set_title(text, color=TEST_COLOUR, fontsize=10, loc="right")
-    loss.legend(framealpha=1, edgecolor="none", labelcolor=_INK)
+    loss.legend(framealpha=1, edgecolor="none", labelcolor=INK)
     if title:
-        figure.suptitle(title, color=_INK, fontsize=11)
+        figure.suptitle(title, color=INK, fontsize=11)
     return figure
 
 
@@ -77,7 +71,7 @@ def draw_confusion(matrix, class_names, title=""):
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1.15)
     if labelled:
         for i, j in zip(*np.nonzero(matrix)):
-            colour = "white" if shares[i, j] > 0.3 else _INK
+            colour = "white" if shares[i, j] > 0.3 else INK
             axes.text(j, i, f"{matrix[i, j]}", ha="center", va="center", color=colour, fontsize=9)
         longest = max(map(len, class_names))
         axes.set_xticks(range(count), class_names, rotation=90 if longest > 3 else 0)
@@ -85,14 +79,26 @@ def draw_confusion(matrix, class_names, title=""):
         axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="white", lw=1)
-    axes.tick_params(which="both", length=0, colors=_INK)
-    axes.set_xlabel("predicted", color=_INK)
-    axes.set_ylabel("true", color=_INK)
+    axes.tick_params(which="both", length=0, colors=INK)
+    axes.set_xlabel("predicted", color=INK)
+    axes.set_ylabel("true", color=INK)
     for spine in axes.spines.values():
-        spine.set_color(_FAINT)
+        spine.set_color(FAINT)
     right = int(np.trace(matrix))
-    axes.set_title(title or f"{right:,} of {int(matrix.sum()):,} right", color=_INK, fontsize=11)
+    axes.set_title(title or f"{right:,} of {int(matrix.sum()):,} right", color=INK, fontsize=11)
     return figure
+
+
+def scale_errors(axes):
+    """The vertical axis for errors in %: logarithmic above 1 %, linear below.
+
+    Late progress is what one wants to see, and no error at all is possible.
+    """
+    shown = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
+    axes.set_yscale("symlog", linthresh=1, linscale=0.5)
+    axes.set_ylim(0, 100)
+    axes.set_yticks(shown, map(str, shown))
+    axes.minorticks_off()
 
 
 def save_figure(figure, path):
@@ -100,16 +106,3 @@ def save_figure(figure, path):
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     write_atomically(path, buffer.getvalue())
-
-
-def tidy(axes):
-    """Faint horizontal lines, no box."""
-    axes.grid(axis="y", color=_FAINT, lw=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_FAINT)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)

@@ -14,17 +14,17 @@ Steps count from 1 over the whole run; step 0 is the state before the first.
 from __future__ import annotations
 
 import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import numpy as np
 
 import sccengine
 from sccengine import backend, numeric, tuning
+from sccengine.models.mode import device_of_model, leaves, watched
 from sccengine.training.checkpoint import CHECKPOINT_FORMAT, read_file
 from sccengine.training.digests import describe, difference, digest_all, same_bits
 from sccengine.training.errors import CheckpointError, RunDirectoryError
-from sccengine.training.evaluation import device_of, evaluate
-from sccengine.training.history import read_history
+from sccengine.training.evaluation import evaluate
 from sccengine.training.job import build_trainer
 from sccengine.training.replayed_step import ReplayedStep
 from sccengine.training.run_directory import RunDirectory
@@ -45,10 +45,11 @@ class Replay:
 
     def __init__(self, run, make_trainer=None, device=None, data_dir=None, warn=warnings.warn):
         self.directory = RunDirectory(run)
-        self.config = self.directory.read_config()
+        described = () if make_trainer else ("options", "training", "environment")
+        self.config = self.directory.read_config(*described)
         self.environment = self.config.get("environment", {})
-        self.checkpoints = {checkpoint_step(path): path for path in reversed(self.directory.checkpoints.paths())}
-        self.rows = history_rows(self.directory)
+        self.checkpoints = self.directory.checkpoints.by_step()
+        self.rows = {row["step"]: row for row in self.directory.history()}
         self.step = None
         self.origin = None
         self._warn = warn
@@ -71,7 +72,7 @@ class Replay:
             found.append(f"the run was made by sccengine {made}, this is {here}")
         if self._trainer is None:
             return found
-        begun, device = self.environment.get("device"), device_of(self._trainer.model)
+        begun, device = self.environment.get("device"), device_of_model(self._trainer.model)
         if begun not in (None, device):
             found.append(f"the run was made on {begun}, this is {device}")
         elif self.environment.get("kernels") not in (None, kernel_versions(device)["kernels"]):
@@ -116,10 +117,11 @@ class Replay:
         before = trainer.model.state_dict()
         rates = sorted({group["lr"] for group in trainer.optimizer.param_groups})
         outputs = []
-        with ExitStack() as stack:
-            for name, module in trainer.model.named_modules():
-                if next(module.children(), None) is None:
-                    stack.enter_context(module.register_forward_hook(_keeping(outputs, name)))
+
+        def see(name, module, inputs, output):
+            outputs.append((name, output.array))
+
+        with watched(leaves(trainer.model), see):
             noted = self.advance()
         indices = loader.indices(epoch, batch)
         gradients = {
@@ -159,7 +161,7 @@ class Replay:
         with self._at_work():
             if self._trainer is None:
                 self._trainer = self._make_trainer()
-            self._trainer.stand(state["planned"], state)
+            self._trainer.restore(state["planned"], state)
         self.step = self.origin = step
 
     def confirm(self):
@@ -204,7 +206,7 @@ class Replay:
     def _begin(self):
         with self._at_work():
             self._trainer = self._make_trainer()
-            self._trainer.stand(self.config["training"]["epochs"])
+            self._trainer.restore(self.config["training"]["epochs"])
         begun = self.environment.get("initial_weights")
         if begun not in (None, digest_all(self._trainer.model.state_dict())):
             raise RunDirectoryError(
@@ -215,12 +217,6 @@ class Replay:
         self.step = self.origin = 0
 
     def _trainer_of_config(self, device, data_dir):
-        if missing := [section for section in ("options", "training", "environment") if section not in self.config]:
-            raise RunDirectoryError(
-                f"{self.directory.config}: has no {', '.join(missing)}: not begun by sccengine train, so it takes the "
-                f"Trainer that began it to replay it (sccengine.training.Replay)"
-            )
-
         def make():
             try:
                 return build_trainer(
@@ -263,16 +259,6 @@ class Replay:
                 backend.set_random_state(outside)
 
 
-def checkpoint_step(path):
-    """The number of steps in the name of a checkpoint file."""
-    return int(path.stem.rpartition("-")[2])
-
-
-def history_rows(directory):
-    """{step: row of metrics.jsonl} of a RunDirectory."""
-    return {row["step"]: row for row in read_history(directory.metrics)} if directory.metrics.exists() else {}
-
-
 def arrays_of(model, optimizer):
     """{name: array} of two state dicts: the model's as they are, the optimizer's as "optimizer.<parameter>.<name>"."""
     arrays = dict(model)
@@ -291,10 +277,3 @@ def first_difference(found, recorded):
         if not same_bits(array, recorded[name]):
             return f"{name}: {describe(difference(array, recorded[name]))}"
     return None
-
-
-def _keeping(outputs, name):
-    def keep(module, inputs, output):
-        outputs.append((name, output.array))
-
-    return keep

@@ -9,6 +9,7 @@
     confusion.json     {"epoch", "classes", "matrix"} of the best epoch; matrix[true][predicted] is a number of images
     confusion.png      the same as a picture
     certificate.json   if the run was certified (cli/certify.py)
+    conversion.json    if the run began with converted weights (interop/conversion.py)
     run.lock           held by the process that writes here (lock.py)
 
 Written at the end of a run, and made anew by resuming a finished one: the pictures. Everything else is up to date after
@@ -24,9 +25,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sccengine
+from sccengine.files import remove_temporaries, write_json
 from sccengine.training.checkpoint import CheckpointFolder, save_weights
 from sccengine.training.errors import CheckpointError, RunDirectoryError
-from sccengine.training.files import remove_temporaries, write_json
+from sccengine.training.history import History, read_history
 from sccengine.training.lock import lock_run
 
 _MAY_DIFFER = ("environment", "training.epochs")
@@ -41,6 +43,11 @@ class RunDirectory:
         self.metrics = self.path / "metrics.jsonl"
         self.last = self.path / "last.safetensors"
         self.best = self.path / "best.safetensors"
+        self.curves_picture = self.path / "curves.png"
+        self.confusion = self.path / "confusion.json"
+        self.confusion_picture = self.path / "confusion.png"
+        self.certificate = self.path / "certificate.json"
+        self.conversion = self.path / "conversion.json"
         self.checkpoints = CheckpointFolder(self.path / "checkpoints", keep)
 
     def holds_run(self):
@@ -50,10 +57,7 @@ class RunDirectory:
     @contextmanager
     def locked(self):
         """Make the folder and hold its lock. Raises RunDirectoryError if it cannot be made or is in use."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunDirectoryError(f"cannot make the folder {self.path}: {error.strerror}") from error
+        make_folder(self.path)
         with lock_run(self.path):
             yield
 
@@ -87,8 +91,11 @@ class RunDirectory:
             return None
         return found[1]
 
-    def read_config(self):
-        """What config.json holds. Raises RunDirectoryError that names the file and what is wrong with it."""
+    def read_config(self, *sections):
+        """What config.json holds, which must have `sections`: "data", or "data.mean" for an entry of one.
+
+        Raises RunDirectoryError that names the file and what is wrong with it, or missing.
+        """
         try:
             config = json.loads(self.config.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -97,7 +104,16 @@ class RunDirectory:
             raise RunDirectoryError(f"{self.config}: cannot be read ({error})") from error
         if not isinstance(config, dict):
             raise RunDirectoryError(f"{self.config}: expected an object, found {type(config).__name__}")
+        if missing := [section for section in sections if not _holds(config, section)]:
+            raise RunDirectoryError(
+                f"{self.config}: has no {', '.join(missing)}: not begun by sccengine train, so only the program that "
+                f"began it knows the rest"
+            )
         return config
+
+    def history(self):
+        """The History in metrics.jsonl, without rows where no epoch is over."""
+        return read_history(self.metrics) if self.metrics.exists() else History()
 
     def note_epochs(self, epochs):
         """Record in config.json that the run is planned for `epochs` epochs from now on."""
@@ -118,14 +134,14 @@ class RunDirectory:
         from sccengine.training.plots import draw_confusion, draw_curves, save_figure
 
         if len(history):
-            save_figure(draw_curves(history, self._title()), self.path / "curves.png")
+            save_figure(draw_curves(history, self._title()), self.curves_picture)
         if best is not None:
             matrix = best["confusion"]
             names = self.read_config().get("data", {}).get("class_names") or [str(i) for i in range(len(matrix))]
             record = {"epoch": best["epoch"], "classes": names, "matrix": matrix.tolist()}
-            write_json(self.path / "confusion.json", record)
+            write_json(self.confusion, record)
             right = f"epoch {best['epoch']}: {int(matrix.trace()):,} of {int(matrix.sum()):,} right"
-            save_figure(draw_confusion(matrix, names, right), self.path / "confusion.png")
+            save_figure(draw_confusion(matrix, names, right), self.confusion_picture)
 
     def _begin(self, config):
         environment = {
@@ -144,6 +160,14 @@ class RunDirectory:
         model, data = config.get("model", {}), config.get("data", {})
         parts = [model.get("name"), model.get("scheme"), data.get("dataset")]
         return ", ".join(part for part in parts if part)
+
+
+def make_folder(path):
+    """Make the folder of a run, a comparison or an exploration. Raises RunDirectoryError where that cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(f"cannot make the folder {path}: {error.strerror}") from error
 
 
 def refuse_differences(config, saved, path):
@@ -171,6 +195,15 @@ def flatten(value, prefix=""):
     for key, item in items:
         flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def _holds(config, section):
+    """Whether the keys in `section`, joined by dots, lead to something."""
+    for key in section.split("."):
+        if not isinstance(config, dict) or key not in config:
+            return False
+        config = config[key]
+    return True
 
 
 def _plain(value):

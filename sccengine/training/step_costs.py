@@ -18,7 +18,7 @@ import time
 import tracemalloc
 
 from sccengine import backend, memory
-from sccengine.training.evaluation import device_of
+from sccengine.models.mode import device_of_model
 from sccengine.training.job import build_model, build_optimizer
 from sccengine.training.stepper import Stepper
 
@@ -36,7 +36,7 @@ def measure_steps(trainers, rounds, clock=time.perf_counter):
     """
     batches = {name: next(iter(trainer.train_loader)) for name, trainer in trainers.items()}
     first = next(iter(trainers.values()))
-    peaks = {name: peak_bytes(t.config, device_of(t.model), batches[name]) for name, t in trainers.items()}
+    peaks = {name: peak_bytes(t.config, device_of_model(t.model), batches[name]) for name, t in trainers.items()}
     turns = {
         name: _turn(_stepper(t.model, t.optimizer, t.label_smoothing), batches[name]) for name, t in trainers.items()
     }
@@ -55,7 +55,7 @@ def measure_steps(trainers, rounds, clock=time.perf_counter):
             "bytes": peaks[name],
         }
     return {
-        "device": device_of(first.model),
+        "device": device_of_model(first.model),
         "threads": backend.num_threads(),
         "batch": len(batches[next(iter(trainers))][1]),
         "rounds": _PASSES * rounds,

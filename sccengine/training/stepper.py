@@ -9,7 +9,7 @@ from sccengine import backend
 from sccengine.autograd import Tensor
 from sccengine.capture import capture_step
 from sccengine.capture_guard import StepChanged
-from sccengine.training.evaluation import device_of
+from sccengine.models.mode import device_of_model
 from sccengine.training.tally import Tally
 
 
@@ -17,16 +17,16 @@ class Stepper:
     """Steps of `model` with `optimizer`; what they come to is noted in `tally`.
 
     capture   True, False, or "auto": on CUDA, and on the CPU where model and optimizer are made of the engine's own
-              classes, without hooks, so that there is no deed of the user's that a replay would leave out. Batches of
-              the first one's shape share one captured step, others (the last of an epoch may be smaller) are computed
-              launch by launch. The bits are the same. Under "auto", a model that cannot be captured is trained
-              without, and a warning says why; one that changes is captured anew.
+              classes, without hooks, so that a replay leaves out no side effect of user code. Batches of the first
+              one's shape share one captured step, others (the last of an epoch may be smaller) are computed launch by
+              launch. The bits are the same. Under "auto", a model that cannot be captured is trained without, and a
+              warning says why; one that changes is captured anew.
     inspect   on the CPU: None, or a function of (loss, images, labels) called before backward
     """
 
     def __init__(self, model, optimizer, label_smoothing, capture, inspect=None):
         self.model = model
-        self.device = device_of(model)
+        self.device = device_of_model(model)
         self.tally = Tally(next(model.parameters()).array)
         self._optimizer = optimizer
         # Nobody else forgets their gradients, which no step may add to.

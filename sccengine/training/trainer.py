@@ -21,13 +21,14 @@ import numpy as np
 
 from sccengine import backend, numeric, tuning
 from sccengine.data import Loader, batch_last
+from sccengine.models.mode import device_of_model
 from sccengine.nn import Module
 from sccengine.optim import Optimizer
 from sccengine.optim.schedules import Scheduler, constant
 from sccengine.training.diagnosis import find_non_finite, first_bad_array
 from sccengine.training.digests import digest_all
 from sccengine.training.errors import CheckpointError, NonFiniteLossError, RunDirectoryError, TrainingInterrupted
-from sccengine.training.evaluation import device_of, evaluate, predict
+from sccengine.training.evaluation import evaluate, predict
 from sccengine.training.history import History
 from sccengine.training.interruption import Interruption
 from sccengine.training.progress import make_progress
@@ -37,9 +38,12 @@ from sccengine.tuning_keys import kernel_versions
 from sccengine.wording import counted
 
 _SCHEDULE_SAMPLES = 64
-# What a checkpoint must hold; "tuning" came later.
-_STATE = ("model", "optimizer", "scheduler", "schedule", "loader", "random", "sums", "history", "best", "step")
-_STATE += ("epochs_done", "planned", "finished")
+# What a checkpoint must hold: what `_state` returns but for "tuning", which earlier versions did not keep, and
+# "certificate", which is only for the reader.
+_STATE = (
+    *("model", "optimizer", "scheduler", "schedule", "loader", "random"),
+    *("sums", "history", "best", "step", "epochs_done", "planned", "finished"),
+)
 
 
 class Trainer:
@@ -181,8 +185,8 @@ class Trainer:
         with self.directory.locked():
             self._start(epochs, resume=False)
 
-    def stand(self, epochs, state=None):
-        """Stand where a checkpoint's `state` leaves a run of `epochs` epochs, or before its first step.
+    def restore(self, epochs, state=None):
+        """Go to where a checkpoint's `state` leaves a run of `epochs` epochs, or before its first step.
 
         For going through a run step by step, with `take_step`; nothing is written. Raises CheckpointError for a
         state that is not a run's.
@@ -263,7 +267,7 @@ class Trainer:
         """A new one for each `fit`: model or optimizer may have been moved or replaced since the last."""
         if self._stepper is not None:
             self._read_back()
-        inspect = self._inspect if device_of(self.model) == "cpu" else None
+        inspect = self._inspect if device_of_model(self.model) == "cpu" else None
         self._stepper = Stepper(self.model, self.optimizer, self.label_smoothing, self.capture, inspect)
 
     def _extend(self, epochs, samples):
@@ -301,7 +305,7 @@ class Trainer:
             "patience": self.patience,
         }
         # Where a run is started is not compared on resuming; `_load` looks at tuning.
-        device = device_of(self.model)
+        device = device_of_model(self.model)
         environment = {
             "kernels": kernel_versions(device)["kernels"],
             "tuning": tuning.identity(device),
@@ -324,7 +328,7 @@ class Trainer:
             "schedule": self._schedule_samples(),
             "loader": self.train_loader.state_dict(),
             "random": backend.random_state(),
-            "tuning": tuning.state(device_of(self.model)),
+            "tuning": tuning.state(device_of_model(self.model)),
             "certificate": self.config.get("environment", {}).get("certificate"),
             "sums": self._sums,
             "history": self.history.rows,
@@ -347,7 +351,7 @@ class Trainer:
         self.train_loader.load_state_dict(state["loader"])
         backend.set_random_state(state["random"])
         if "tuning" in state:
-            tuning.resume(state["tuning"], device_of(self.model))
+            tuning.resume(state["tuning"], device_of_model(self.model))
         else:
             warnings.warn(
                 "the checkpoint is of a version that did not keep the variants chosen: they are chosen anew, "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 from pathlib import Path
 
 _TEMPORARY = ".tmp"
@@ -23,7 +24,8 @@ def is_path(value):
 def write_atomically(path, data):
     """Write `data` (bytes or str) to `path`. Raises OSError that names `path`; nothing is left behind then."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    # A random number, not the process's: machines may share a cache folder.
+    temporary = path.with_name(f".{path.name}.{secrets.randbits(32)}{_TEMPORARY}")
     if isinstance(data, str):
         data = data.encode()
     try:
@@ -47,7 +49,7 @@ def write_json(path, value):
 
 
 def remove_temporaries(folder):
-    """Remove what killed processes left half written in `folder` (call it with the run locked)."""
+    """Remove what killed processes left half written in `folder`; who writes there meanwhile gets an OSError."""
     for path in Path(folder).glob(f".*{_TEMPORARY}"):
         if _TEMPORARY_NAME.fullmatch(path.name):
             remove_if_there(path)

@@ -13,7 +13,7 @@ from sccengine.exploration.pareto import front_of, hypervolume, hypervolumes, re
 
 
 @dataclass(frozen=True)
-class Digest:
+class Findings:
     """Of a Plan and its Trials; values that are no finite numbers count as missing."""
 
     plan: object
