@@ -75,7 +75,7 @@ def parts(tuning_table):
     others = sorted(set((ROOT / "tests" / "gpu").glob("test_*.py")) - set(first))
     tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *map(str, first + others)]
     if importlib.util.find_spec("xdist"):
-        tests += ["-n", str(min(8, os.cpu_count()))]
+        tests += ["-n", str(min(8, os.cpu_count())), "--dist", "loadgroup"]
     if importlib.util.find_spec("pytest") is None:
         tests = checks
     sanitizer = ["compute-sanitizer", "--target-processes", "all", "--error-exitcode", "1", "--tool"]
@@ -147,7 +147,10 @@ def run_part(command, seconds, rows_file=None):
     entry = {"status": status, "exit_code": code, "seconds": time.perf_counter() - started, "limit_seconds": seconds}
     entry["output"] = output.decode(errors="replace")[-_KEPT_OUTPUT:]
     if rows_file and rows_file.exists():
-        entry["rows"] = json.loads(rows_file.read_text())
+        try:
+            entry["rows"] = json.loads(rows_file.read_text())
+        except ValueError as error:  # cut off in the middle of writing
+            entry["output"] += f"\n{rows_file.name} is damaged: {error}"
     return entry
 
 

@@ -25,9 +25,11 @@ import peers
 
 import sccengine
 import sccengine.functional as F
+from sccengine import backend
 from sccengine.bench import ceilings, machine, operators
 from sccengine.bench.scc import SHAPES, WINDOWS
 from sccengine.bench.timers import CudaTimer
+from sccengine.files import write_json
 from sccengine.kernels.cuda import scc
 from sccengine.tuning import LAUNCHERS
 from sccengine.windows import ChannelWindows
@@ -185,7 +187,12 @@ def main():
     timer = CudaTimer()
     result = {"machine": machine.describe("cuda"), "versions": machine.versions(), "ceilings": rates, "rows": []}
     print(json.dumps(rates))
-    variants = [name for name, variant in scc.VARIANTS.items() if variant.dtypes == ("float32",)]
+    like = backend.to_device(np.zeros(1, np.float32), "cuda:0")
+    variants = [
+        name
+        for name, variant in scc.VARIANTS.items()
+        if variant.dtypes == ("float32",) and scc.problem(name, like) is None
+    ]
     for (n, c, o, h), (groups, overlap) in itertools.product(SHAPES, WINDOWS):
         if options.only and c not in options.only:
             continue
@@ -197,7 +204,7 @@ def main():
         print("\n".join(printed(row)), flush=True)
         result["rows"].append(row)
         if options.json:
-            options.json.write_text(json.dumps(result) + "\n")
+            write_json(options.json, result)
     return 0
 
 

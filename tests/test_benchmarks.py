@@ -543,6 +543,8 @@ def test_the_parts_of_run_on_gpu_survive_each_other(monkeypatch, tmp_path):
     failed = run_on_gpu.run_part([sys.executable, "-c", write], 60, rows)
     assert failed["status"] == "failed" and failed["rows"] == [1]
     assert "half way" in failed["output"] and "ZeroDivisionError" in failed["output"]
+    damaged = run_on_gpu.run_part([sys.executable, "-c", write.replace("[1]", "[1")], 60, rows)
+    assert "rows" not in damaged and "rows.json is damaged" in damaged["output"]
     hanging = run_on_gpu.run_part([sys.executable, "-c", "import time; time.sleep(60)"], 0.5)
     assert hanging["status"] == "timed out"
     absent = run_on_gpu.run_part(["no-such-program"], 60)

@@ -81,9 +81,14 @@ def _candidates(axes, windows, device):
 
 
 def _variants(device):
-    """Those that compute float32 in full: others would be judged by a floor and a tolerance that are not theirs."""
-    kernels = backend.kernels_for(backend.to_device(np.zeros(1, np.float32), device)).scc
-    return [name for name, variant in kernels.VARIANTS.items() if variant.precision == "highest"]
+    """Those that can run and compute float32 in full: the floor and the tolerance are not those of others."""
+    like = backend.to_device(np.zeros(1, np.float32), device)
+    kernels = backend.kernels_for(like).scc
+    return [
+        name
+        for name, variant in kernels.VARIANTS.items()
+        if variant.precision == "highest" and kernels.problem(name, like) is None
+    ]
 
 
 def _prepare_kernels(axes, windows, device, variant, inputs):

@@ -14,6 +14,8 @@ ROWS = 5
 BYTES = 35 << 30
 
 
+# One process runs them one after another: two would find the memory free at the same time.
+@pytest.mark.xdist_group("memory")
 @pytest.mark.parametrize("columns", [2**29 + 4, 2**29 + 3])
 def test_values(columns):
     cupy = pytest.importorskip("cupy")

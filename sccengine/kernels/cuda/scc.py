@@ -31,7 +31,7 @@ from sccengine.kernels.variant import Launchers, Variant
 DEFAULT = "tiles"
 
 # Compute capabilities whose tensor cores multiply TF32 at least six times as fast as other units float32.
-FAST_TF32 = ((8, 0), (9, 0), (10, 0))
+FAST_TF32 = ((8, 0), (9, 0), (10, 0), (10, 3))
 _OPERANDS = {BF16: "bf16 operands", TF32: "TF32 operands", TF32X3: "each operand the sum of two TF32 numbers"}
 _PRECISIONS = {BF16: "medium", TF32: "high", TF32X3: "highest"}
 _BITS = {BF16: 8, TF32: 11, TF32X3: 22}
