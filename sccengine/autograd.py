@@ -265,7 +265,9 @@ class Function:
     inputs = None
     released = False
 
-    name = _name = property(lambda self: type(self).__name__.removesuffix("Function"))
+    def __init_subclass__(cls):
+        # What messages and pictures call it.
+        cls.name = cls.__name__.removesuffix("Function")
 
     def save(self, *arrays):
         """Keep arrays (or None) for backward: they come back as ``self.saved``."""
@@ -275,7 +277,7 @@ class Function:
         if self.inputs is not None:
             raise RuntimeError(f"{type(self).__name__} was already called: make a new one for each call")
         if not inputs or inputs[0] is None:
-            raise TypeError(f"{self._name} needs an input, got None")
+            raise TypeError(f"{self.name} needs an input, got None")
         tensors, arrays, needs = [], [], []
         recording = is_grad_enabled()
         for value in inputs:
@@ -327,14 +329,14 @@ class Function:
         """Raise RuntimeError unless this node can still run backward on the values that it saw."""
         if self.released:
             raise RuntimeError(
-                f"backward went through this {self._name} before and freed what it kept: "
+                f"backward went through this {self.name} before and freed what it kept: "
                 "run forward again for a second backward, or add up losses first: (loss1 + loss2).backward()"
             )
         for position, tensor, version, fingerprint in self._watched:
             before = tensor._seen if fingerprint is None else fingerprint
             if tensor.version != version or _fingerprint(tensor) != before:
                 raise RuntimeError(
-                    f"input {position} of {self._name}, shape {tensor.shape}, was changed in place after {self._name} "
+                    f"input {position} of {self.name}, shape {tensor.shape}, was changed in place after {self.name} "
                     "kept it for backward: change it after backward(), or work on a copy"
                 )
 

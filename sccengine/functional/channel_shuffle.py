@@ -38,6 +38,7 @@ def _shuffled(x, groups):
 def channel_shuffle(x, groups):
     """Interleave the ``groups`` equal groups of channels of x (N, C, ...).
 
-    Raises ValueError unless ``groups`` divides C, TypeError for a number of groups or a dtype that is none.
+    Raises ValueError unless ``groups`` divides C, TypeError if ``groups`` is no whole number or the dtype is not
+    supported.
     """
     return ChannelShuffleFunction(groups)(x)
