@@ -12,7 +12,7 @@ changed only while a kernel is being decorated.
 Threads: unless the user chose a layer, GNU OpenMP with a short spin where it exists, else Numba's workqueue.
 Workqueue sleeps between launches, and waking it costs 50 to 200 us. OpenMP's own default spins for some ms, at every
 launch, when another process holds the core that its worker needs. ``SPIN`` turns of its loop, 20 to 120 us by
-processor, bridge the gap between two launches: a training step takes 2 to 4 % longer than with three times as many,
+processor, bridge the gap between two launches: a training step takes 0 to 6 % longer than with three times as many,
 and on busy cores a third of the time. Launches from several Python threads take turns: workqueue aborts the process
 otherwise. GNU OpenMP aborts a forked child, so there kernels run on the calling thread.
 """
