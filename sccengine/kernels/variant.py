@@ -1,6 +1,7 @@
 """What tests, benchmarks and the tuner need to know of one way to compute an operator."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 
@@ -40,3 +41,20 @@ class Launchers(NamedTuple):
     backward_weight: object
     fuses_relu: bool = False
     adds_dbias: bool = False
+
+
+def published_launchers(stack, direct):
+    """{variant: Launchers} of the ways that the paper compares, from a room's scc_stack.py and scc_direct.py."""
+    stacks = {
+        name: Launchers(
+            partial(stack.forward, distinct=distinct),
+            partial(stack.backward_input, distinct=distinct),
+            partial(stack.backward_weight, distinct=distinct),
+        )
+        for name, distinct in (("channel_stack", False), ("cyclic_stack", True))
+    }
+    return {
+        **stacks,
+        "direct_output_centric": Launchers(direct.forward, direct.scatter_input, direct.scatter_weight),
+        "direct_input_centric": Launchers(direct.forward, direct.gather_input, direct.reduce_weight),
+    }

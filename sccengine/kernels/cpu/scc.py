@@ -6,11 +6,10 @@ serves sliding-channel, pointwise, grouped pointwise and linear layers alike: on
 """
 
 import math
-from functools import partial
 
 from sccengine.kernels.cpu import relu as relu_kernels
 from sccengine.kernels.cpu import rows, scc_direct, scc_stack, scc_tiles, scc_tiles_backward
-from sccengine.kernels.variant import Launchers, Variant
+from sccengine.kernels.variant import Launchers, Variant, published_launchers
 
 DEFAULT = "tiles"
 
@@ -47,18 +46,7 @@ VARIANTS = {
 }
 
 _LAUNCHERS = {
-    "channel_stack": Launchers(
-        partial(scc_stack.forward, distinct=False),
-        partial(scc_stack.backward_input, distinct=False),
-        partial(scc_stack.backward_weight, distinct=False),
-    ),
-    "cyclic_stack": Launchers(
-        partial(scc_stack.forward, distinct=True),
-        partial(scc_stack.backward_input, distinct=True),
-        partial(scc_stack.backward_weight, distinct=True),
-    ),
-    "direct_output_centric": Launchers(scc_direct.forward, scc_direct.scatter_input, scc_direct.scatter_weight),
-    "direct_input_centric": Launchers(scc_direct.forward, scc_direct.gather_input, scc_direct.reduce_weight),
+    **published_launchers(scc_stack, scc_direct),
     "tiles": Launchers(
         scc_tiles.contract, scc_tiles.contract_transposed, scc_tiles_backward.backward_weight, fuses_relu=True
     ),

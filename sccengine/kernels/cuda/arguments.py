@@ -49,6 +49,21 @@ def scalar_dtype(kind, like, kernel):
     return like
 
 
+def host_arguments(args, kernel):
+    """What `kernel` gets of `args` without a GPU: checked NumPy arrays and scalars; None is an array of one 0."""
+    like = floating_dtype([value.dtype for value in args if isinstance(value, np.ndarray)], kernel)
+    return [_host_argument(value, like, kernel) for value in args]
+
+
+def _host_argument(value, like, kernel):
+    if value is None:
+        return np.zeros(1, like)
+    if not isinstance(value, np.ndarray):
+        return scalar_dtype(type(value), like, kernel).type(value)
+    check_array(value, kernel)
+    return value
+
+
 def name_of(kernel):
     """The kernel's full name, for messages."""
     function = getattr(kernel, "py_func", kernel)

@@ -53,7 +53,7 @@ import numpy as np
 from numba import config, cuda
 
 from sccengine import backend
-from sccengine.kernels.cuda.arguments import capability_of, check_array, floating_dtype, name_of, scalar_dtype
+from sccengine.kernels.cuda.arguments import capability_of, host_arguments, name_of
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 # Kernel files take it from here: of them only multi_tensor.py knows the backend.
@@ -118,8 +118,7 @@ def _device_launch(*launch):
 
 
 def _simulator_launch(kernel, grid, block, shared, args):
-    like = floating_dtype([value.dtype for value in args if isinstance(value, np.ndarray)], kernel)
-    arguments = [_simulator_argument(value, like, kernel) for value in args]
+    arguments = [_flat(a) if isinstance(a, np.ndarray) else a for a in host_arguments(args, kernel)]
     if _recorded is None:
         kernel[grid, block, 0, shared](*arguments)
     else:
@@ -228,15 +227,6 @@ def _uploaded(host, device):
             # Whoever reads it next may do so on another stream.
             cupy.cuda.get_current_stream().synchronize()
     return _tables[key]
-
-
-def _simulator_argument(value, like, kernel):
-    if value is None:
-        return _flat(np.zeros(1, like))
-    if not isinstance(value, np.ndarray):
-        return scalar_dtype(type(value), like, kernel).type(value)
-    check_array(value, kernel)
-    return _flat(value)
 
 
 def _flat(array):

@@ -26,7 +26,7 @@ from sccengine.kernels.cuda import (
 )
 from sccengine.kernels.cuda import relu as relu_kernels
 from sccengine.kernels.cuda.scc_pack import BF16, TF32, TF32X3
-from sccengine.kernels.variant import Launchers, Variant
+from sccengine.kernels.variant import Launchers, Variant, published_launchers
 
 DEFAULT = "tiles"
 
@@ -89,18 +89,7 @@ VARIANTS = {
 
 
 _LAUNCHERS = {
-    "channel_stack": Launchers(
-        partial(scc_stack.forward, distinct=False),
-        partial(scc_stack.backward_input, distinct=False),
-        partial(scc_stack.backward_weight, distinct=False),
-    ),
-    "cyclic_stack": Launchers(
-        partial(scc_stack.forward, distinct=True),
-        partial(scc_stack.backward_input, distinct=True),
-        partial(scc_stack.backward_weight, distinct=True),
-    ),
-    "direct_output_centric": Launchers(scc_direct.forward, scc_direct.scatter_input, scc_direct.scatter_weight),
-    "direct_input_centric": Launchers(scc_direct.forward, scc_direct.gather_input, scc_direct.reduce_weight),
+    **published_launchers(scc_stack, scc_direct),
     "tiles": Launchers(scc_tiles.forward, scc_tiles.backward_input, scc_tiles.backward_weight),
     **{
         name: Launchers(
