@@ -2,8 +2,8 @@
 
     y[f, i, j, n] = bias[f] + sum_(a, b) weight[f, a, b] * x[f // m, i * sh + a - ph, j * sw + b - pw, n]
 
-Forward and input gradient differ only in their tables of runs (depthwise_runs.py), the weight gradient uses the forward
-ones.
+Forward and input gradient differ only in their tables of runs (depthwise_runs.py). The weight gradient is taken
+with the input's: both read the same neighbourhoods of dy, and reading costs more than the arithmetic.
 
 A batch that fills no vector would leave borders and strides to scalar code: ``depthwise_packed`` takes it over.
 
@@ -16,47 +16,14 @@ from numba import prange
 from sccengine.kernels.cpu import depthwise_packed
 from sccengine.kernels.cpu.compile import PARALLEL_WORK, jit, parallel_jit
 from sccengine.kernels.cpu.depthwise_runs import (
-    BEGIN,
-    COUNT,
-    LENGTH,
-    SOURCE,
-    TAP,
     forward_runs,
+    gather_gradients,
     gather_plane,
     input_gradient_runs,
 )
 from sccengine.kernels.cpu.rows import row_sum, sum_rows
 from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
-from sccengine.kernels.cpu.taps import sum_lanes, tap_products
-
-
-@jit
-def _filter_products(f, dy, x, dweight, rows, columns):
-    """dweight[f]"""
-    kh, kw = dweight.shape[1:]
-    _, height, width, batch = x.shape
-    filters, outputs, output_width, _ = dy.shape
-    lanes = VECTOR_BYTES // x.itemsize
-    sums = np.zeros(kh * kw * lanes, x.dtype)
-    plane = f // (filters // x.shape[0])
-    for i in range(outputs):
-        for r in range(columns.shape[0]):
-            tap_products(
-                x,
-                ((plane * height + rows[i, SOURCE]) * width + columns[r, SOURCE]) * batch,
-                rows[i, COUNT],
-                width * batch,
-                columns[r, COUNT],
-                batch,
-                dy,
-                ((f * outputs + i) * output_width + columns[r, BEGIN]) * batch,
-                columns[r, LENGTH] * batch,
-                sums,
-                rows[i, TAP] * kw + columns[r, TAP],
-                kw,
-                1,
-            )
-    sum_lanes(sums, lanes, dweight, f)
+from sccengine.kernels.cpu.taps import sum_lanes
 
 
 @parallel_jit
@@ -83,27 +50,29 @@ def _backward_input(dy, weight, dx, rows, columns):
         _channel_gradient(np.int64(c), dy, weight, dx, rows, columns)
 
 
-@parallel_jit
-def _backward_weight(dy, x, dweight, rows, columns):
-    for f in prange(dy.shape[0]):
-        _filter_products(np.int64(f), dy, x, dweight, rows, columns)
-
-
 @jit
-def _channel_backward(c, dy, x, weight, dx, dweight, dbias, rows, columns, dx_rows, dx_columns):
-    """dx[c], and dweight and dbias of the filters that read channel c, while their dy is in cache"""
-    multiplier = dy.shape[0] // dx.shape[0]
+def _channel_backward(c, dy, x, weight, dx, dx_plane, dweight, dbias, rows, columns):
+    """dx[dx_plane], as the gradient of channel c, and dweight and dbias of the filters that read it"""
+    kh, kw = weight.shape[1:]
+    multiplier = dy.shape[0] // x.shape[0]
+    lanes = VECTOR_BYTES // x.itemsize
     for f in range(c * multiplier, (c + 1) * multiplier):
-        _filter_products(f, dy, x, dweight, rows, columns)
+        sums = np.zeros(kh * kw * lanes, x.dtype)
+        gather_gradients(dy, x, c, weight, f, f > c * multiplier, dx, dx_plane, rows, columns, sums)
+        sum_lanes(sums, lanes, dweight, f)
         if dbias.size:
             dbias[f] = row_sum(dy[f].reshape(dy[f].size))
-    _channel_gradient(c, dy, weight, dx, dx_rows, dx_columns)
 
 
 @parallel_jit
-def _backward(dy, x, weight, dx, dweight, dbias, rows, columns, dx_rows, dx_columns):
-    for c in prange(dx.shape[0]):
-        _channel_backward(np.int64(c), dy, x, weight, dx, dweight, dbias, rows, columns, dx_rows, dx_columns)
+def _backward(dy, x, weight, dx, dweight, dbias, rows, columns):
+    for index in prange(x.shape[0]):
+        c = np.int64(index)
+        if dx.size:
+            _channel_backward(c, dy, x, weight, dx, c, dweight, dbias, rows, columns)
+        else:
+            unwanted = np.empty((1, *x.shape[1:]), x.dtype)
+            _channel_backward(c, dy, x, weight, unwanted, np.int64(0), dweight, dbias, rows, columns)
 
 
 def _is_large(y, kernel):
@@ -138,7 +107,8 @@ def backward_input(
 ):
     kernel = weight.shape[1:]
     if depthwise_packed.serves(dy):
-        depthwise_packed.backward_input(dy, weight, dx, stride, padding, parallel=_is_large(dy, kernel))
+        absent = dx[:0], weight[:0]
+        depthwise_packed.backward(dy, absent[0], weight, dx, absent[1], stride, padding, parallel=_is_large(dy, kernel))
     else:
         runs = input_gradient_runs(dx, dy, kernel, stride, padding)
         _backward_input(dy, weight, dx, *runs, parallel=_is_large(dy, kernel))
@@ -151,33 +121,27 @@ def backward_weight(
     stride,  # (h, w)
     padding,  # (h, w)
 ):
-    kernel = dweight.shape[1:]
-    if depthwise_packed.serves(x):
-        depthwise_packed.backward_weight(dy, x, dweight, stride, padding, parallel=_is_large(dy, kernel))
-    else:
-        runs = forward_runs(x, dy, kernel, stride, padding)
-        _backward_weight(dy, x, dweight, *runs, parallel=_is_large(dy, kernel))
+    backward(dy, x, np.zeros_like(dweight), None, dweight, None, stride, padding)
 
 
 def backward(
     dy,  # (O, HO, WO, N)
     x,  # (C, H, W, N)
     weight,  # (O, kh, kw)
-    dx,  # (C, H, W, N), written
+    dx,  # (C, H, W, N), written, or None: not wanted
     dweight,  # (O, kh, kw), written
     dbias,  # (O,), written, or None: not wanted
     stride,  # (h, w)
     padding,  # (h, w)
 ):
     """All gradients at once: dy is read from memory once instead of three times."""
+    kernel = weight.shape[1:]
+    dx = np.empty((0, *x.shape[1:]), x.dtype) if dx is None else dx
     if depthwise_packed.serves(x):
-        backward_input(dy, weight, dx, stride, padding)
-        backward_weight(dy, x, dweight, stride, padding)
+        depthwise_packed.backward(dy, x, weight, dx, dweight, stride, padding, parallel=_is_large(dy, kernel))
         if dbias is not None:
             sum_rows(dy.reshape(dy.shape[0], -1), dbias)
     else:
-        kernel = weight.shape[1:]
         dbias = np.empty(0, dy.dtype) if dbias is None else dbias
-        runs = forward_runs(x, dy, kernel, stride, padding)
-        dx_runs = input_gradient_runs(dx, dy, kernel, stride, padding)
-        _backward(dy, x, weight, dx, dweight, dbias, *runs, *dx_runs, parallel=_is_large(dy, kernel))
+        runs = input_gradient_runs(x, dy, kernel, stride, padding)
+        _backward(dy, x, weight, dx, dweight, dbias, *runs, parallel=_is_large(dy, kernel))

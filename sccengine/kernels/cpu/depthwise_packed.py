@@ -2,7 +2,7 @@
 
 Phase (a, b) of a padded plane holds its rows a, a + sh, a + 2*sh, ... and columns b, b + sw, ...: within a phase a
 strided convolution reads neighbours. With a common row pitch of source and target the plane is a single run; the few
-columns beyond the edge hold sums that nobody reads (for the weight gradient, zeros). Same launchers as ``depthwise``.
+columns beyond the edge hold sums that nobody reads (for the weight gradient, zeros).
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from numba import prange
 
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
-from sccengine.kernels.cpu.taps import copy_runs, sum_lanes, tap_products, weighted_taps
+from sccengine.kernels.cpu.taps import copy_runs, gradient_taps, sum_lanes, weighted_taps
 
 #: Bytes of a pixel's batch below which planes are packed.
 _SHORT_BATCH = 64
@@ -102,49 +102,41 @@ def _filter_forward(f, x, weight, bias, y, stride, padding, floor):
 
 
 @jit
-def _channel_gradient(c, dy, weight, dx, stride, padding):
+def _channel_gradients(c, dy, x, weight, dx, dweight, stride, padding):
+    """dx[c], over the filters that read channel c, and their dweight: either where its array, and x, are not empty"""
     kh, kw = weight.shape[1:]
     sh, sw = stride
-    channels, height, width, batch = dx.shape
-    multiplier = dy.shape[0] // channels
+    filters, _, _, batch = dy.shape
+    channels, height, width, _ = dx.shape if dx.size else x.shape
+    multiplier = filters // channels
+    lanes = VECTOR_BYTES // dy.itemsize
     above, before = (kh + sh - 1) // sh - 1, (kw + sw - 1) // sw - 1
     rows, columns = (height + padding[0] + sh - 1) // sh, (width + padding[1] + sw - 1) // sw
     pitch = columns + before
     source = np.empty((rows + above, pitch, batch), dy.dtype)
+    other = np.empty((rows, pitch, batch), dy.dtype)
     target = np.empty((rows, pitch, batch), dy.dtype)
+    length = ((rows - 1) * pitch + columns) * batch
+    zero, none = dy.dtype.type(0), dy.dtype.type(-np.inf)
     for f in range(c * multiplier, (c + 1) * multiplier):
+        sums = np.zeros(kh * kw * lanes, dy.dtype)
         _pack(dy, f, -above, -before, 1, 1, source)
         for phase in range(sh * sw):
             a, b = phase // sw, phase % sw
-            weighted_taps(
-                source, (above * pitch + before) * batch,
-                max(0, (kh - a + sh - 1) // sh), -pitch * batch, max(0, (kw - b + sw - 1) // sw), -batch,
-                weight, (f * kh + a) * kw + b, sh * kw, sw,
-                dx.dtype.type(0), False, target, 0, ((rows - 1) * pitch + columns) * batch, dx.dtype.type(-np.inf),
-            )  # fmt: skip
-            _unpack(target, columns, a - padding[0], b - padding[1], sh, sw, f > c * multiplier, dx, c)
-
-
-@jit
-def _filter_products(f, dy, x, dweight, stride, padding):
-    kh, kw = dweight.shape[1:]
-    sh, sw = stride
-    filters, outputs, width, batch = dy.shape
-    lanes = VECTOR_BYTES // x.itemsize
-    sums = np.zeros(kh * kw * lanes, x.dtype)
-    pitch = width + (kw + sw - 1) // sw - 1
-    source = np.empty((outputs + (kh + sh - 1) // sh - 1, pitch, batch), x.dtype)
-    other = np.empty((outputs, pitch, batch), x.dtype)
-    _pack(dy, f, 0, 0, 1, 1, other)
-    for phase in range(min(sh, kh) * min(sw, kw)):
-        a, b = phase // min(sw, kw), phase % min(sw, kw)
-        _pack(x, f // (filters // x.shape[0]), a - padding[0], b - padding[1], sh, sw, source)
-        tap_products(
-            source, 0, (kh - a + sh - 1) // sh, pitch * batch, (kw - b + sw - 1) // sw, batch,
-            other, 0, ((outputs - 1) * pitch + width) * batch,
-            sums, a * kw + b, sh * kw, sw,
-        )  # fmt: skip
-    sum_lanes(sums, lanes, dweight, f)
+            top, left = a - padding[0], b - padding[1]
+            taps_y, taps_x = max(0, (kh - a + sh - 1) // sh), max(0, (kw - b + sw - 1) // sw)
+            reads = ((above * pitch + before) * batch, taps_y, -pitch * batch, taps_x, -batch)
+            weights = ((f * kh + a) * kw + b, sh * kw, sw)
+            begin = (zero, False, target, 0, length)
+            if dweight.size:
+                _pack(x, c, top, left, sh, sw, other)
+                gradient_taps(source, *reads, weight, *weights, *begin, other, 0, sums, a * kw + b)
+            else:
+                weighted_taps(source, *reads, weight, *weights, *begin, none)
+            if dx.size:
+                _unpack(target, columns, top, left, sh, sw, f > c * multiplier, dx, c)
+        if dweight.size:
+            sum_lanes(sums, lanes, dweight, f)
 
 
 @parallel_jit
@@ -154,12 +146,14 @@ def forward(x, weight, bias, y, stride, padding, floor):
 
 
 @parallel_jit
-def backward_input(dy, weight, dx, stride, padding):
-    for c in prange(dx.shape[0]):
-        _channel_gradient(np.int64(c), dy, weight, dx, stride, padding)
-
-
-@parallel_jit
-def backward_weight(dy, x, dweight, stride, padding):
-    for f in prange(dy.shape[0]):
-        _filter_products(np.int64(f), dy, x, dweight, stride, padding)
+def backward(
+    dy,  # (O, HO, WO, N)
+    x,  # (C, H, W, N), or empty where dweight is
+    weight,  # (O, kh, kw)
+    dx,  # (C, H, W, N), written, or empty: not wanted
+    dweight,  # (O, kh, kw), written, or empty: not wanted
+    stride,
+    padding,
+):
+    for c in prange(max(len(x), len(dx))):
+        _channel_gradients(np.int64(c), dy, x, weight, dx, dweight, stride, padding)

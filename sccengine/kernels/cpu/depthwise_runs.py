@@ -2,7 +2,7 @@
 
 The batch lies innermost, so a pixel is a run of N numbers and, at stride 1, neighbouring pixels with the same taps make
 one longer run. All of it is worked out once for a geometry, as two tables, of rows and of columns; what makes use of
-them (gather_plane, and the weight gradient in depthwise.py) is the same for all geometries, forward and backward.
+them (gather_plane and gather_gradients) is the same for all geometries.
 """
 
 import functools
@@ -10,7 +10,7 @@ import functools
 import numpy as np
 
 from sccengine.kernels.cpu.compile import jit
-from sccengine.kernels.cpu.taps import weighted_taps
+from sccengine.kernels.cpu.taps import gradient_taps, weighted_taps
 
 #: Columns of a table of runs.
 BEGIN, LENGTH, COUNT, SOURCE, SOURCE_STEP, TAP, TAP_STEP = range(7)
@@ -69,29 +69,39 @@ def _tables(table, x, y, kernel, stride, padding):
 
 
 @jit
-def gather_plane(source, source_plane, weight, f, init, accumulate, target, target_plane, rows, columns, floor):
-    """target[target_plane] = max(floor, init, or itself, + the taps of filter f over source[source_plane])."""
+def _run(source, source_plane, weight, f, target, target_plane, rows, i, columns, r):
+    """The arguments of a microkernel that say where run r of row i reads, which weights are its, and what it writes."""
     kh, kw = weight.shape[1:]
     _, height, width, batch = source.shape
     _, target_height, target_width, _ = target.shape
     row_size = width * batch
-    for i in range(target_height):
+    source_at = (source_plane * height + rows[i, SOURCE]) * row_size + columns[r, SOURCE] * batch
+    step_y, step_x = rows[i, SOURCE_STEP] * row_size, columns[r, SOURCE_STEP] * batch
+    reads = (source_at, rows[i, COUNT], step_y, columns[r, COUNT], step_x)
+    weights = ((f * kh + rows[i, TAP]) * kw + columns[r, TAP], rows[i, TAP_STEP] * kw, columns[r, TAP_STEP])
+    target_at = ((target_plane * target_height + i) * target_width + columns[r, BEGIN]) * batch
+    return reads, weights, (target_at, columns[r, LENGTH] * batch)
+
+
+@jit
+def gather_plane(source, source_plane, weight, f, init, accumulate, target, target_plane, rows, columns, floor):
+    """target[target_plane] = max(floor, init, or itself, + the taps of filter f over source[source_plane])."""
+    for i in range(target.shape[1]):
         for r in range(columns.shape[0]):
-            weighted_taps(
-                source,
-                (source_plane * height + rows[i, SOURCE]) * row_size + columns[r, SOURCE] * batch,
-                rows[i, COUNT],
-                rows[i, SOURCE_STEP] * row_size,
-                columns[r, COUNT],
-                columns[r, SOURCE_STEP] * batch,
-                weight,
-                (f * kh + rows[i, TAP]) * kw + columns[r, TAP],
-                rows[i, TAP_STEP] * kw,
-                columns[r, TAP_STEP],
-                init,
-                accumulate,
-                target,
-                ((target_plane * target_height + i) * target_width + columns[r, BEGIN]) * batch,
-                columns[r, LENGTH] * batch,
-                floor,
+            reads, weights, writes = _run(source, source_plane, weight, f, target, target_plane, rows, i, columns, r)
+            weighted_taps(source, *reads, weight, *weights, init, accumulate, target, *writes, floor)
+
+
+@jit
+def gather_gradients(dy, x, plane, weight, f, accumulate, dx, dx_plane, rows, columns, sums):
+    """dx[dx_plane] = 0, or itself, + the taps of filter f over dy[f], and sums of those taps' dy times x[plane]."""
+    kh, kw = weight.shape[1:]
+    zero = dx.dtype.type(0)
+    apart = (plane - dx_plane) * (x.size // x.shape[0])
+    for i in range(dx.shape[1]):
+        for r in range(columns.shape[0]):
+            reads, weights, writes = _run(dy, f, weight, f, dx, dx_plane, rows, i, columns, r)
+            first_tap = weights[0] - f * kh * kw
+            gradient_taps(
+                dy, *reads, weight, *weights, zero, accumulate, dx, *writes, x, writes[0] + apart, sums, first_tap
             )

@@ -4,14 +4,17 @@ A tap is a source run shifted against the target run. The taps of one run form a
 source and weight offsets advance by constant steps (negative in an input gradient). Arrays are read as flat:
 
 ``weighted_taps``   target[j] = max(floor, init + sum_(i, k) weight[i, k] * source[i * step_y + k * step_x + j])
-``tap_products``    sums[i, k, lane] += sum_j source[i * step_y + k * step_x + j] * other[j],    lane = j mod lanes
+``gradient_taps``   the same without a floor and, of the source values that this reads,
+                    sums[i, k, lane] += sum_j source[i * step_y + k * step_x + j] * other[j],    lane = j mod lanes
 
 for 0 <= j < length. LLVM vectorises neither from a loop: it would have to prove that nine shifted runs do not overlap
-the target. Runs are cut into blocks of four vectors, then single vectors, fours and ones, so nothing is read past the
-end and every element is summed in the same order.
+the target. For whole vectors, grids of up to 3 x 3 taps are written out, with weights and sums in registers. Other
+grids are loops, over blocks of four vectors, then single ones. What fills no vector goes by fours and ones, so nothing
+is read past the end. Every element of the target is summed in the same order, whichever takes it.
 """
 
 import functools
+import itertools
 
 from llvmlite import ir
 from numba import types
@@ -30,34 +33,12 @@ from sccengine.kernels.cpu.simd import (
     load,
     multiply_add,
     store,
+    vector_type,
 )
 
 _BLOCK_VECTORS = 4
-
-
-def _for_each_block(builder, length, lanes, element, body):
-    """Emit body(offset, vector type, vectors) for every block of 0..length."""
-    done = cgutils.alloca_once_value(builder, constant(0))
-
-    def blocks(width, vectors):
-        step = width * vectors
-        first = builder.load(done)
-        count = builder.sdiv(builder.sub(length, first), constant(step))
-        with cgutils.for_range(builder, count) as loop:
-            body(builder.add(first, builder.mul(loop.index, constant(step))), ir.VectorType(element, width), vectors)
-        builder.store(builder.add(first, builder.mul(count, constant(step))), done)
-
-    blocks(lanes, _BLOCK_VECTORS)
-    blocks(lanes, 1)
-    if lanes > 4:
-        blocks(4, 1)
-    blocks(1, 1)
-
-
-def _at(builder, pointer, *offsets):
-    for offset in offsets:
-        pointer = builder.gep(pointer, [offset])
-    return pointer
+# Rows and columns of taps up to which a grid is written out.
+_SMALL = 3
 
 
 @intrinsic
@@ -85,107 +66,189 @@ def weighted_taps(
         source, index, index, index, index, index, weight, index, index, index, source.dtype, types.boolean,
         target, index, index, source.dtype,
     )  # fmt: skip
-
-    def generate(context, builder, signature, args):
-        array = signature.args[0]
-        arguments = list(args)
-        for i in (0, 6, 12):
-            arguments[i] = data_pointer(context, builder, signature.args[i], args[i])
-        name = f"sccengine_weighted_taps_{array.dtype}"
-        call_outlined(builder, name, functools.partial(_emit_weighted_taps, array), arguments)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-def _emit_weighted_taps(array, builder, arguments):
-    source, source_at, count_y, step_y, count_x, step_x, weight, weight_at, weight_y, weight_x = arguments[:10]
-    init, accumulate, target, target_at, length, floor = arguments[10:]
-    source = _at(builder, source, source_at)
-    weight = _at(builder, weight, weight_at)
-    target = _at(builder, target, target_at)
-
-    def block(offset, vector, vectors):
-        fma = multiply_add(builder, vector)
-        sums = [cgutils.alloca_once(builder, vector) for _ in range(vectors)]
-        places = [_at(builder, target, offset, constant(v * vector.count)) for v in range(vectors)]
-        with builder.if_else(accumulate) as (from_target, from_init):
-            with from_target:
-                for place, total in zip(places, sums):
-                    builder.store(load(builder, place, vector), total)
-            with from_init:
-                for total in sums:
-                    builder.store(broadcast(builder, init, vector), total)
-        with cgutils.for_range(builder, count_y) as y, cgutils.for_range(builder, count_x) as x:
-            shift = builder.add(builder.mul(y.index, step_y), builder.mul(x.index, step_x))
-            entry = builder.add(builder.mul(y.index, weight_y), builder.mul(x.index, weight_x))
-            run = _at(builder, source, offset, shift)
-            scale = broadcast(builder, builder.load(_at(builder, weight, entry)), vector)
-            for v, total in enumerate(sums):
-                values = load(builder, _at(builder, run, constant(v * vector.count)), vector)
-                builder.store(builder.call(fma, [scale, values, builder.load(total)]), total)
-        lowest = broadcast(builder, floor, vector)
-        for place, total in zip(places, sums):
-            store(builder, at_least(builder, builder.load(total), lowest), place)
-
-    _for_each_block(builder, length, lane_count(array), element_type(array), block)
+    return signature, functools.partial(_call, "weighted_taps", _emit_weighted_taps, (0, 6, 12))
 
 
 @intrinsic
-def tap_products(
+def gradient_taps(
     typing,
-    source,  # array
-    source_at,  # of the first tap
+    source,  # as above, down to the length
+    source_at,
     count_y,
-    step_y,  # in the source
+    step_y,
     count_x,
     step_x,
+    weight,
+    weight_at,
+    weight_step_y,
+    weight_step_x,
+    init,
+    accumulate,
+    target,
+    target_at,
+    length,
     other,  # array
     other_at,
-    length,
-    sums,  # one vector of lanes a tap
+    sums,  # array: one vector of lanes a tap, in the order of the weights
     sums_at,  # in taps
-    sums_step_y,
-    sums_step_x,
 ):
     index = types.int64
     signature = types.void(
-        source, index, index, index, index, index, other, index, index, sums, index, index, index
+        source, index, index, index, index, index, weight, index, index, index, source.dtype, types.boolean,
+        target, index, index, other, index, sums, index,
     )  # fmt: skip
-
-    def generate(context, builder, signature, args):
-        array = signature.args[0]
-        arguments = list(args)
-        for i in (0, 6, 9):
-            arguments[i] = data_pointer(context, builder, signature.args[i], args[i])
-        name = f"sccengine_tap_products_{array.dtype}"
-        call_outlined(builder, name, functools.partial(_emit_tap_products, array), arguments)
-        return context.get_dummy_value()
-
-    return signature, generate
+    return signature, functools.partial(_call, "gradient_taps", _emit_gradient_taps, (0, 6, 12, 15, 17))
 
 
-def _emit_tap_products(array, builder, arguments):
-    source, source_at, count_y, step_y, count_x, step_x, other, other_at, length = arguments[:9]
-    sums, sums_at, sums_y, sums_x = arguments[9:]
-    lanes = lane_count(array)
-    source = _at(builder, source, source_at)
-    other = _at(builder, other, other_at)
-    sums = _at(builder, sums, builder.mul(sums_at, constant(lanes)))
+def _call(name, emit, arrays, context, builder, signature, args):
+    """A call of the function of that name; of its arguments, those that are ``arrays`` become pointers."""
+    array = signature.args[0]
+    arguments = list(args)
+    for i in arrays:
+        arguments[i] = data_pointer(context, builder, signature.args[i], args[i])
+    call_outlined(builder, f"sccengine_{name}_{array.dtype}", functools.partial(emit, array), arguments)
+    return context.get_dummy_value()
 
-    def block(offset, vector, vectors):
+
+def _emit_weighted_taps(array, builder, arguments):
+    *common, floor = arguments
+    _Taps(array, builder, common, floor=floor).emit()
+
+
+def _emit_gradient_taps(array, builder, arguments):
+    *common, other, other_at, sums, sums_at = arguments
+    sums_at = builder.mul(sums_at, constant(lane_count(array)))
+    _Taps(array, builder, common, other=_at(builder, other, other_at), sums=_at(builder, sums, sums_at)).emit()
+
+
+class _Taps:
+    """Writes the body of either function: the arguments that they share, and the floor, or other and sums."""
+
+    def __init__(self, array, builder, common, floor=None, other=None, sums=None):
+        source, source_at, self.count_y, self.step_y, self.count_x, self.step_x = common[:6]
+        weight, weight_at, self.weight_step_y, self.weight_step_x = common[6:10]
+        self.init, self.accumulate, target, target_at, self.length = common[10:]
+        self.array = array
+        self.builder = builder
+        self.source = _at(builder, source, source_at)
+        self.weight = _at(builder, weight, weight_at)
+        self.target = _at(builder, target, target_at)
+        self.floor = floor
+        self.other = other
+        self.sums = sums
+
+    def emit(self):
+        builder, lanes = self.builder, lane_count(self.array)
+        done = cgutils.alloca_once_value(builder, constant(0))
+        whole = builder.sdiv(self.length, constant(lanes))
+        for rows, columns in self._small_grids():
+            self._write_out(rows, columns, whole)
+            builder.store(builder.mul(whole, constant(lanes)), done)
+        with builder.if_then(builder.icmp_signed("<", builder.load(done), self.length)):
+            _for_each_block(builder, done, self.length, lanes, element_type(self.array), self._block_in_a_loop)
+
+    def _small_grids(self):
+        """(rows, columns) up to 3 x 3: what is emitted in that turn runs where there are so many taps, and nothing
+        accumulates."""
+        builder, high = self.builder, 1 << 32
+        counts = builder.add(builder.mul(self.count_y, constant(high)), self.count_x)
+        after = builder.append_basic_block("after")
+        switch = builder.switch(builder.select(self.accumulate, constant(-1), counts), after)
+        for rows, columns in itertools.product(range(1, _SMALL + 1), repeat=2):
+            block = builder.append_basic_block(f"taps_{rows}_{columns}")
+            switch.add_case(constant(rows * high + columns), block)
+            builder.position_at_end(block)
+            yield rows, columns
+            builder.branch(after)
+        builder.position_at_end(after)
+
+    def _write_out(self, rows, columns, whole):
+        """All whole vectors with so many taps; what is summed up for each stays in a register until the end."""
+        builder, vector = self.builder, vector_type(self.array)
+        zero, init = ir.Constant(vector, [0.0] * vector.count), broadcast(builder, self.init, vector)
+        taps = [self._tap(constant(y), constant(x), vector) for y, x in itertools.product(range(rows), range(columns))]
+        registers = [cgutils.alloca_once_value(builder, zero) for _ in taps]
+        inside = [(run, scale, register) for (run, scale, _), register in zip(taps, registers)]
+        with cgutils.for_range(builder, whole) as loop:
+            total = cgutils.alloca_once_value(builder, init)
+            self._block(inside, builder.mul(loop.index, constant(vector.count)), vector, [total])
+        if self.sums is not None:
+            for (_, _, place), register in zip(taps, registers):
+                store(builder, builder.fadd(load(builder, place, vector), builder.load(register)), place)
+
+    def _block_in_a_loop(self, offset, vector, vectors):
+        builder = self.builder
+        totals = [cgutils.alloca_once(builder, vector) for _ in range(vectors)]
+        with builder.if_else(self.accumulate) as (from_target, from_init):
+            with from_target:
+                for v, total in enumerate(totals):
+                    place = _at(builder, self.target, offset, constant(v * vector.count))
+                    builder.store(load(builder, place, vector), total)
+            with from_init:
+                for total in totals:
+                    builder.store(broadcast(builder, self.init, vector), total)
+        self._block(self._looped(vector), offset, vector, totals)
+
+    def _looped(self, vector):
+        """The one tap that stands in a loop over all."""
+        builder = self.builder
+        with cgutils.for_range(builder, self.count_y) as y, cgutils.for_range(builder, self.count_x) as x:
+            yield self._tap(y.index, x.index, vector)
+
+    def _tap(self, y, x, vector):
+        """(where it reads, its weight in every lane, the place of its sums)"""
+        builder = self.builder
+        shift = builder.add(builder.mul(y, self.step_y), builder.mul(x, self.step_x))
+        entry = builder.add(builder.mul(y, self.weight_step_y), builder.mul(x, self.weight_step_x))
+        scale = broadcast(builder, builder.load(_at(builder, self.weight, entry)), vector)
+        place = None
+        if self.sums is not None:
+            place = _at(builder, self.sums, builder.mul(entry, constant(lane_count(self.array))))
+        return _at(builder, self.source, shift), scale, place
+
+    def _block(self, taps, offset, vector, totals):
+        """Neighbouring vectors of the target, one of each of ``totals``, from the taps: each as _tap gives it."""
+        builder = self.builder
         fma = multiply_add(builder, vector)
-        run = _at(builder, other, offset)
-        factors = [load(builder, _at(builder, run, constant(v * vector.count)), vector) for v in range(vectors)]
-        with cgutils.for_range(builder, count_y) as y, cgutils.for_range(builder, count_x) as x:
-            shift = builder.add(builder.mul(y.index, step_y), builder.mul(x.index, step_x))
-            entry = builder.add(builder.mul(y.index, sums_y), builder.mul(x.index, sums_x))
-            run = _at(builder, source, offset, shift)
-            place = _at(builder, sums, builder.mul(entry, constant(lanes)))
-            values = [load(builder, _at(builder, run, constant(v * vector.count)), vector) for v in range(vectors)]
-            store(builder, _add_products(builder, fma, factors, values, load(builder, place, vector)), place)
+        offsets = [builder.add(offset, constant(v * vector.count)) for v in range(len(totals))]
+        factors = []
+        if self.other is not None:
+            factors = [load(builder, _at(builder, self.other, at), vector) for at in offsets]
+        for run, scale, sums in taps:
+            values = [load(builder, _at(builder, run, at), vector) for at in offsets]
+            for value, total in zip(values, totals):
+                builder.store(builder.call(fma, [scale, value, builder.load(total)]), total)
+            if self.other is not None:
+                store(builder, _add_products(builder, fma, factors, values, load(builder, sums, vector)), sums)
+        for at, total in zip(offsets, totals):
+            result = builder.load(total)
+            if self.floor is not None:
+                result = at_least(builder, result, broadcast(builder, self.floor, vector))
+            store(builder, result, _at(builder, self.target, at))
 
-    _for_each_block(builder, length, lanes, element_type(array), block)
+
+def _at(builder, pointer, *offsets):
+    for offset in offsets:
+        pointer = builder.gep(pointer, [offset])
+    return pointer
+
+
+def _for_each_block(builder, done, length, lanes, element, body):
+    """Emit body(offset, vector type, vectors) for every block from where ``done`` points to up to the length."""
+
+    def blocks(width, vectors):
+        step = width * vectors
+        first = builder.load(done)
+        count = builder.sdiv(builder.sub(length, first), constant(step))
+        with cgutils.for_range(builder, count) as loop:
+            body(builder.add(first, builder.mul(loop.index, constant(step))), ir.VectorType(element, width), vectors)
+        builder.store(builder.add(first, builder.mul(count, constant(step))), done)
+
+    blocks(lanes, _BLOCK_VECTORS)
+    blocks(lanes, 1)
+    if lanes > 4:
+        blocks(4, 1)
+    blocks(1, 1)
 
 
 def _add_products(builder, fma, factors, values, total):
