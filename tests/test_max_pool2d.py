@@ -68,3 +68,20 @@ def test_nan_wins_and_padding_never_does():
     assert (F.max_pool2d(x, 3, 1, 1).numpy() == -1).all()
     x[0, 0, 1, 1] = np.nan
     assert np.isnan(F.max_pool2d(x, 3, 1, 1).numpy()).all()
+
+
+@pytest.mark.parametrize("windows", [(2, 2, 0), (3, 1, 1), ((1, 3), 2, 0)])
+def test_an_image_alone_gives_the_bits_that_it_gives_in_a_batch(windows):
+    random = np.random.default_rng(3)
+    images = random.choice(np.float32([0, 1, np.nan, np.inf, -np.inf]), (17, 2, 7, 6), p=[0.5, 0.2, 0.1, 0.1, 0.1])
+
+    def both(images, dy):
+        x = Tensor(images, requires_grad=True)
+        y = F.max_pool2d(x, *windows)
+        y.backward(Tensor(dy))
+        return y.numpy(), x.grad.numpy()
+
+    dy = random.standard_normal(F.max_pool2d(images, *windows).shape, dtype=np.float32)
+    alone = [both(images[n : n + 1], dy[n : n + 1]) for n in range(len(images))]
+    for batch, parts in zip(both(images, dy), zip(*alone)):
+        np.testing.assert_array_equal(batch, np.concatenate(parts))

@@ -1,9 +1,11 @@
-"""Max pooling, one window an output pixel; padding never wins. The batch is the vector.
+"""Max pooling, one window an output pixel; padding never wins.
 
     y[c, i, j, n] = max over the window;   indices = h * W + w of the winner: the first of equals, NaN before all else
     dx[c, h, w, n] = sum of dy[c, i, j, n] over the windows that hold (h, w) and were won by it
 
-Backward gathers: each input pixel looks at the windows that cover it, so threads never meet.
+The batch is the vector, and backward gathers: each input pixel looks at the windows that cover it. Where the batch
+fills no vector, a row of the image is one: the best of each column of a window, for all columns at once, then the best
+of those. Backward hands each dy to its winner there, which makes the same sums in the same order.
 """
 
 import numpy as np
@@ -11,32 +13,39 @@ from numba import prange
 
 from sccengine.kernels.cpu.compile import PARALLEL_WORK, jit, parallel_jit
 
+#: Bytes of a pixel's batch from which that is the vector.
+_LONG_BATCH = 64
+
+
+@jit
+def _better(value, pixel, held, winner):
+    """The pair that wins: the one held unless the other is greater, or the first NaN."""
+    wins = (not (value <= held)) & (held == held)
+    return (value if wins else held), (pixel if wins else winner)
+
 
 @jit
 def _start(
-    row,  # (N,)
+    row,  # (N,) of one pixel,
     pixel,
-    best,  # (N,)
-    winner,  # (N,) int32
+    other_row,  # (N,) and of a later one, or the same
+    other,
+    best,  # (N,), written
+    winner,  # (N,) int32, written
 ):
     for n in range(best.size):
-        best[n] = row[n]
-        winner[n] = pixel
+        best[n], winner[n] = _better(other_row[n], other, row[n], pixel)
 
 
 @jit
 def _challenge(
     row,  # (N,)
     pixel,
-    best,  # (N,)
-    winner,  # (N,) int32
+    best,  # (N,), in and out
+    winner,  # (N,) int32, in and out
 ):
     for n in range(best.size):
-        value = row[n]
-        held = best[n]
-        wins = (not (value <= held)) & (held == held)
-        best[n] = value if wins else held
-        winner[n] = pixel if wins else winner[n]
+        best[n], winner[n] = _better(row[n], pixel, best[n], winner[n])
 
 
 @jit
@@ -44,11 +53,23 @@ def _collect(
     dy,  # (N,)
     winner,  # (N,) int32
     pixel,
-    dx,  # (N,)
+    adds,  # to what stands in dx
+    dx,  # (N,), written
 ):
     zero = dx.dtype.type(0)
-    for n in range(dx.size):
-        dx[n] += dy[n] if winner[n] == pixel else zero
+    if adds:
+        for n in range(dx.size):
+            dx[n] += dy[n] if winner[n] == pixel else zero
+    else:
+        for n in range(dx.size):
+            dx[n] = dy[n] if winner[n] == pixel else zero
+
+
+@jit
+def _window(place, stride, padding, kernel, size):
+    """[begin, end) of the pixels that output ``place`` looks at, along one axis."""
+    begin = place * stride - padding
+    return max(begin, 0), min(begin + kernel, size)
 
 
 @jit
@@ -62,18 +83,16 @@ def _pool(
 ):
     height, width, _ = x.shape
     for i in range(y.shape[0]):
-        top = i * stride[0] - padding[0]
+        top, bottom = _window(i, stride[0], padding[0], kernel[0], height)
         for j in range(y.shape[1]):
-            left = j * stride[1] - padding[1]
-            first = True
-            for h in range(max(top, 0), min(top + kernel[0], height)):
-                for w in range(max(left, 0), min(left + kernel[1], width)):
-                    pixel = np.int32(h * width + w)
-                    if first:
-                        _start(x[h, w], pixel, y[i, j], indices[i, j])
-                        first = False
-                    else:
-                        _challenge(x[h, w], pixel, y[i, j], indices[i, j])
+            left, right = _window(j, stride[1], padding[1], kernel[1], width)
+            second = min(left + 1, right - 1)
+            best, winner = y[i, j], indices[i, j]
+            first = np.int32(top * width + left)
+            _start(x[top, left], first, x[top, second], np.int32(top * width + second), best, winner)
+            for h in range(top, bottom):
+                for w in range(left if h > top else second + 1, right):
+                    _challenge(x[h, w], np.int32(h * width + w), best, winner)
 
 
 @jit
@@ -85,7 +104,6 @@ def _unpool(
     stride,
     padding,
 ):
-    dx[:] = 0
     width = dx.shape[1]
     for h in range(dx.shape[0]):
         top = max(0, (h + padding[0] - kernel[0]) // stride[0] + 1)
@@ -93,9 +111,74 @@ def _unpool(
         for w in range(width):
             left = max(0, (w + padding[1] - kernel[1]) // stride[1] + 1)
             right = min(dy.shape[1], (w + padding[1]) // stride[1] + 1)
+            if top >= bottom or left >= right:
+                dx[h, w] = 0
             for i in range(top, bottom):
                 for j in range(left, right):
-                    _collect(dy[i, j], indices[i, j], np.int32(h * width + w), dx[h, w])
+                    _collect(dy[i, j], indices[i, j], np.int32(h * width + w), i > top or j > left, dx[h, w])
+
+
+@jit
+def _best_of_columns(
+    column,  # (N,) the best of one column,
+    rows,  # (N,) int32, where their rows begin,
+    w,  # and which it is;
+    other_column,  # (N,) the same of another
+    other_rows,
+    other_w,
+    best,  # (N,), written
+    winner,  # (N,) int32, written
+):
+    for n in range(best.size):
+        held, value = column[n], other_column[n]
+        pixel, other = rows[n] + w, other_rows[n] + other_w
+        equal = (value == held) | ((value != value) & (held != held))
+        value, other = _better(value, other, held, pixel)
+        best[n], winner[n] = value, min(pixel, other_rows[n] + other_w) if equal else other
+
+
+@jit
+def _pool_short(
+    x,  # (H, W, N)
+    y,  # (HO, WO, N), written
+    indices,  # (HO, WO, N) int32, written
+    kernel,
+    stride,
+    padding,
+):
+    height, width, batch = x.shape
+    best = np.empty((width, batch), x.dtype)
+    winner = np.empty((width, batch), np.int32)
+    rows, row_best, row_winner = x.reshape(height, width * batch), best.reshape(-1), winner.reshape(-1)
+    for i in range(y.shape[0]):
+        top, bottom = _window(i, stride[0], padding[0], kernel[0], height)
+        other = min(top + 1, bottom - 1)
+        _start(rows[top], np.int32(top * width), rows[other], np.int32(other * width), row_best, row_winner)
+        for h in range(top + 2, bottom):
+            _challenge(rows[h], np.int32(h * width), row_best, row_winner)
+        for j in range(y.shape[1]):
+            left, right = _window(j, stride[1], padding[1], kernel[1], width)
+            second = min(left + 1, right - 1)
+            one, two = (best[left], winner[left], np.int32(left)), (best[second], winner[second], np.int32(second))
+            _best_of_columns(*one, *two, y[i, j], indices[i, j])
+            for w in range(left + 2, right):
+                one, two = (y[i, j], indices[i, j], np.int32(0)), (best[w], winner[w], np.int32(w))
+                _best_of_columns(*one, *two, y[i, j], indices[i, j])
+
+
+@jit
+def _unpool_short(
+    dy,  # (HO, WO, N)
+    indices,  # (HO, WO, N) int32
+    dx,  # (H, W, N)
+):
+    dx[:] = 0
+    width = dx.shape[1]
+    for i in range(dy.shape[0]):
+        for j in range(dy.shape[1]):
+            for n in range(dy.shape[2]):
+                winner = indices[i, j, n]
+                dx[winner // width, winner % width, n] += dy[i, j, n]
 
 
 @parallel_jit
@@ -108,7 +191,10 @@ def _forward(
     padding,
 ):
     for c in prange(x.shape[0]):
-        _pool(x[c], y[c], indices[c], kernel, stride, padding)
+        if x.shape[3] * x.itemsize < _LONG_BATCH:
+            _pool_short(x[c], y[c], indices[c], kernel, stride, padding)
+        else:
+            _pool(x[c], y[c], indices[c], kernel, stride, padding)
 
 
 @parallel_jit
@@ -121,7 +207,10 @@ def _backward(
     padding,
 ):
     for c in prange(dx.shape[0]):
-        _unpool(dy[c], indices[c], dx[c], kernel, stride, padding)
+        if dx.shape[3] * dx.itemsize < _LONG_BATCH:
+            _unpool_short(dy[c], indices[c], dx[c])
+        else:
+            _unpool(dy[c], indices[c], dx[c], kernel, stride, padding)
 
 
 def forward(
