@@ -92,7 +92,7 @@ def forward(
     floor = lowest(y.dtype, relu)
     kernel = weight.shape[1:]
     if depthwise_packed.serves(x):
-        depthwise_packed.forward(x, weight, bias, y, stride, padding, floor, parallel=_is_large(y, kernel))
+        depthwise_packed.forward(x, weight, bias, y, stride, padding, floor)
     else:
         runs = forward_runs(x, y, kernel, stride, padding)
         _forward(x, weight, bias, y, *runs, floor, parallel=_is_large(y, kernel))
@@ -108,7 +108,7 @@ def backward_input(
     kernel = weight.shape[1:]
     if depthwise_packed.serves(dy):
         absent = dx[:0], weight[:0]
-        depthwise_packed.backward(dy, absent[0], weight, dx, absent[1], stride, padding, parallel=_is_large(dy, kernel))
+        depthwise_packed.backward(dy, absent[0], weight, dx, absent[1], stride, padding)
     else:
         runs = input_gradient_runs(dx, dy, kernel, stride, padding)
         _backward_input(dy, weight, dx, *runs, parallel=_is_large(dy, kernel))
@@ -138,7 +138,7 @@ def backward(
     kernel = weight.shape[1:]
     dx = np.empty((0, *x.shape[1:]), x.dtype) if dx is None else dx
     if depthwise_packed.serves(x):
-        depthwise_packed.backward(dy, x, weight, dx, dweight, stride, padding, parallel=_is_large(dy, kernel))
+        depthwise_packed.backward(dy, x, weight, dx, dweight, stride, padding)
         if dbias is not None:
             sum_rows(dy.reshape(dy.shape[0], -1), dbias)
     else:

@@ -8,7 +8,8 @@ columns beyond the edge hold sums that nobody reads (for the weight gradient, ze
 import numpy as np
 from numba import prange
 
-from sccengine.kernels.cpu.compile import jit, parallel_jit
+from sccengine.kernels.cpu.compile import PARALLEL_WORK, jit, parallel_jit
+from sccengine.kernels.cpu.shares import scratch, share_count, share_of
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 from sccengine.kernels.cpu.taps import copy_runs, gradient_taps, sum_lanes, weighted_taps
 
@@ -80,30 +81,33 @@ def _unpack(
 
 
 @jit
-def _filter_forward(f, x, weight, bias, y, stride, padding, floor):
+def _filters_forward(begin, end, x, weight, bias, y, stride, padding, floor):
+    """y[begin:end]"""
     kh, kw = weight.shape[1:]
     sh, sw = stride
     filters, outputs, width, batch = y.shape
     pitch = width + (kw + sw - 1) // sw - 1
-    source = np.empty((outputs + (kh + sh - 1) // sh - 1, pitch, batch), x.dtype)
-    target = np.empty((outputs, pitch, batch), x.dtype)
+    source_rows = outputs + (kh + sh - 1) // sh - 1
+    source = scratch(source_rows * pitch * batch, x.dtype).reshape((source_rows, pitch, batch))
+    target = scratch(outputs * pitch * batch, x.dtype).reshape((outputs, pitch, batch))
     length = ((outputs - 1) * pitch + width) * batch
     phases = min(sh, kh) * min(sw, kw)
     none = y.dtype.type(-np.inf)
-    for phase in range(phases):
-        a, b = phase // min(sw, kw), phase % min(sw, kw)
-        _pack(x, f // (filters // x.shape[0]), a - padding[0], b - padding[1], sh, sw, source)
-        weighted_taps(
-            source, 0, (kh - a + sh - 1) // sh, pitch * batch, (kw - b + sw - 1) // sw, batch,
-            weight, (f * kh + a) * kw + b, sh * kw, sw,
-            bias[f], phase > 0, target, 0, length, floor if phase == phases - 1 else none,
-        )  # fmt: skip
-    _unpack(target, width, 0, 0, 1, 1, False, y, f)
+    for f in range(begin, end):
+        for phase in range(phases):
+            a, b = phase // min(sw, kw), phase % min(sw, kw)
+            _pack(x, f // (filters // x.shape[0]), a - padding[0], b - padding[1], sh, sw, source)
+            reads = (0, (kh - a + sh - 1) // sh, pitch * batch, (kw - b + sw - 1) // sw, batch)
+            weights = ((f * kh + a) * kw + b, sh * kw, sw)
+            last = floor if phase == phases - 1 else none
+            weighted_taps(source, *reads, weight, *weights, bias[f], phase > 0, target, 0, length, last)
+        _unpack(target, width, 0, 0, 1, 1, False, y, f)
 
 
 @jit
-def _channel_gradients(c, dy, x, weight, dx, dweight, stride, padding):
-    """dx[c], over the filters that read channel c, and their dweight: either where its array, and x, are not empty"""
+def _channels_backward(begin, end, dy, x, weight, dx, dweight, stride, padding):
+    """dx[begin:end], over the filters that read these channels, and their dweight: either where its array, and x, are
+    not empty"""
     kh, kw = weight.shape[1:]
     sh, sw = stride
     filters, _, _, batch = dy.shape
@@ -113,13 +117,15 @@ def _channel_gradients(c, dy, x, weight, dx, dweight, stride, padding):
     above, before = (kh + sh - 1) // sh - 1, (kw + sw - 1) // sw - 1
     rows, columns = (height + padding[0] + sh - 1) // sh, (width + padding[1] + sw - 1) // sw
     pitch = columns + before
-    source = np.empty((rows + above, pitch, batch), dy.dtype)
-    other = np.empty((rows, pitch, batch), dy.dtype)
-    target = np.empty((rows, pitch, batch), dy.dtype)
+    size = rows * pitch * batch
+    source = scratch(size + above * pitch * batch, dy.dtype).reshape((rows + above, pitch, batch))
+    other = scratch(size, dy.dtype).reshape((rows, pitch, batch))
+    target = scratch(size, dy.dtype).reshape((rows, pitch, batch))
+    sums = scratch(kh * kw * lanes, dy.dtype)
     length = ((rows - 1) * pitch + columns) * batch
     zero, none = dy.dtype.type(0), dy.dtype.type(-np.inf)
-    for f in range(c * multiplier, (c + 1) * multiplier):
-        sums = np.zeros(kh * kw * lanes, dy.dtype)
+    for f in range(begin * multiplier, end * multiplier):
+        sums[:] = 0
         _pack(dy, f, -above, -before, 1, 1, source)
         for phase in range(sh * sw):
             a, b = phase // sw, phase % sw
@@ -127,25 +133,43 @@ def _channel_gradients(c, dy, x, weight, dx, dweight, stride, padding):
             taps_y, taps_x = max(0, (kh - a + sh - 1) // sh), max(0, (kw - b + sw - 1) // sw)
             reads = ((above * pitch + before) * batch, taps_y, -pitch * batch, taps_x, -batch)
             weights = ((f * kh + a) * kw + b, sh * kw, sw)
-            begin = (zero, False, target, 0, length)
+            writes = (zero, False, target, 0, length)
             if dweight.size:
-                _pack(x, c, top, left, sh, sw, other)
-                gradient_taps(source, *reads, weight, *weights, *begin, other, 0, sums, a * kw + b)
+                _pack(x, f // multiplier, top, left, sh, sw, other)
+                gradient_taps(source, *reads, weight, *weights, *writes, other, 0, sums, a * kw + b)
             else:
-                weighted_taps(source, *reads, weight, *weights, *begin, none)
+                weighted_taps(source, *reads, weight, *weights, *writes, none)
             if dx.size:
-                _unpack(target, columns, top, left, sh, sw, f > c * multiplier, dx, c)
+                _unpack(target, columns, top, left, sh, sw, f % multiplier > 0, dx, f // multiplier)
         if dweight.size:
             sum_lanes(sums, lanes, dweight, f)
 
 
 @parallel_jit
-def forward(x, weight, bias, y, stride, padding, floor):
-    for f in prange(y.shape[0]):
-        _filter_forward(np.int64(f), x, weight, bias, y, stride, padding, floor)
+def _forward(shares, x, weight, bias, y, stride, padding, floor):
+    for index in prange(shares):
+        begin, end = share_of(np.int64(index), shares, 1, len(y))
+        _filters_forward(begin, end, x, weight, bias, y, stride, padding, floor)
 
 
 @parallel_jit
+def _backward(shares, dy, x, weight, dx, dweight, stride, padding):
+    for index in prange(shares):
+        begin, end = share_of(np.int64(index), shares, 1, max(len(x), len(dx)))
+        _channels_backward(begin, end, dy, x, weight, dx, dweight, stride, padding)
+
+
+def _shares(y, weight):
+    """(how many threads share the work, whether it is so much that they should)"""
+    parallel = y.size * weight[0].size >= PARALLEL_WORK
+    return share_count(parallel), parallel
+
+
+def forward(x, weight, bias, y, stride, padding, floor):
+    shares, parallel = _shares(y, weight)
+    _forward(shares, x, weight, bias, y, stride, padding, floor, parallel=parallel)
+
+
 def backward(
     dy,  # (O, HO, WO, N)
     x,  # (C, H, W, N), or empty where dweight is
@@ -155,5 +179,5 @@ def backward(
     stride,
     padding,
 ):
-    for c in prange(max(len(x), len(dx))):
-        _channel_gradients(np.int64(c), dy, x, weight, dx, dweight, stride, padding)
+    shares, parallel = _shares(dy, weight)
+    _backward(shares, dy, x, weight, dx, dweight, stride, padding, parallel=parallel)

@@ -12,9 +12,15 @@ import numpy as np
 from numba import prange
 
 from sccengine.kernels.cpu.compile import PARALLEL_WORK, jit, parallel_jit
+from sccengine.kernels.cpu.shares import share_count, share_of
 
 #: Bytes of a pixel's batch from which that is the vector.
 _LONG_BATCH = 64
+
+
+@jit
+def _is_short(image):
+    return image.shape[3] * image.itemsize < _LONG_BATCH
 
 
 @jit
@@ -139,31 +145,36 @@ def _best_of_columns(
 
 @jit
 def _pool_short(
-    x,  # (H, W, N)
-    y,  # (HO, WO, N), written
-    indices,  # (HO, WO, N) int32, written
+    begin,  # channels from begin
+    end,
+    x,  # (C, H, W, N)
+    y,  # (C, HO, WO, N), written
+    indices,  # (C, HO, WO, N) int32, written
     kernel,
     stride,
     padding,
 ):
-    height, width, batch = x.shape
-    best = np.empty((width, batch), x.dtype)
-    winner = np.empty((width, batch), np.int32)
-    rows, row_best, row_winner = x.reshape(height, width * batch), best.reshape(-1), winner.reshape(-1)
-    for i in range(y.shape[0]):
-        top, bottom = _window(i, stride[0], padding[0], kernel[0], height)
-        other = min(top + 1, bottom - 1)
-        _start(rows[top], np.int32(top * width), rows[other], np.int32(other * width), row_best, row_winner)
-        for h in range(top + 2, bottom):
-            _challenge(rows[h], np.int32(h * width), row_best, row_winner)
-        for j in range(y.shape[1]):
-            left, right = _window(j, stride[1], padding[1], kernel[1], width)
-            second = min(left + 1, right - 1)
-            one, two = (best[left], winner[left], np.int32(left)), (best[second], winner[second], np.int32(second))
-            _best_of_columns(*one, *two, y[i, j], indices[i, j])
-            for w in range(left + 2, right):
-                one, two = (y[i, j], indices[i, j], np.int32(0)), (best[w], winner[w], np.int32(w))
-                _best_of_columns(*one, *two, y[i, j], indices[i, j])
+    channels, height, width, batch = x.shape
+    rows = x.reshape(channels * height, width * batch)
+    row_best, row_winner = np.empty(width * batch, x.dtype), np.empty(width * batch, np.int32)
+    best, winner = row_best.reshape(width, batch), row_winner.reshape(width, batch)
+    for c in range(begin, end):
+        image = c * height
+        for i in range(y.shape[1]):
+            top, bottom = _window(i, stride[0], padding[0], kernel[0], height)
+            below = min(top + 1, bottom - 1)
+            one, two = (rows[image + top], np.int32(top * width)), (rows[image + below], np.int32(below * width))
+            _start(*one, *two, row_best, row_winner)
+            for h in range(top + 2, bottom):
+                _challenge(rows[image + h], np.int32(h * width), row_best, row_winner)
+            for j in range(y.shape[2]):
+                left, right = _window(j, stride[1], padding[1], kernel[1], width)
+                beside = min(left + 1, right - 1)
+                one, two = (best[left], winner[left], np.int32(left)), (best[beside], winner[beside], np.int32(beside))
+                written = y[c, i, j], indices[c, i, j]
+                _best_of_columns(*one, *two, *written)
+                for w in range(left + 2, right):
+                    _best_of_columns(*written, np.int32(0), best[w], winner[w], np.int32(w), *written)
 
 
 @jit
@@ -183,6 +194,7 @@ def _unpool_short(
 
 @parallel_jit
 def _forward(
+    shares,  # of the channels, one a thread
     x,  # (C, H, W, N)
     y,  # (C, HO, WO, N)
     indices,  # (C, HO, WO, N) int32
@@ -190,11 +202,13 @@ def _forward(
     stride,
     padding,
 ):
-    for c in prange(x.shape[0]):
-        if x.shape[3] * x.itemsize < _LONG_BATCH:
-            _pool_short(x[c], y[c], indices[c], kernel, stride, padding)
+    for index in prange(shares):
+        begin, end = share_of(np.int64(index), shares, 1, len(x))
+        if _is_short(x):
+            _pool_short(begin, end, x, y, indices, kernel, stride, padding)
         else:
-            _pool(x[c], y[c], indices[c], kernel, stride, padding)
+            for c in range(begin, end):
+                _pool(x[c], y[c], indices[c], kernel, stride, padding)
 
 
 @parallel_jit
@@ -207,7 +221,7 @@ def _backward(
     padding,
 ):
     for c in prange(dx.shape[0]):
-        if dx.shape[3] * dx.itemsize < _LONG_BATCH:
+        if _is_short(dx):
             _unpool_short(dy[c], indices[c], dx[c])
         else:
             _unpool(dy[c], indices[c], dx[c], kernel, stride, padding)
@@ -221,7 +235,8 @@ def forward(
     stride,  # (h, w)
     padding,  # (h, w), at most half the kernel
 ):
-    _forward(x, y, indices, kernel, stride, padding, parallel=2 * x.size >= PARALLEL_WORK)
+    parallel = 2 * x.size >= PARALLEL_WORK
+    _forward(share_count(parallel), x, y, indices, kernel, stride, padding, parallel=parallel)
 
 
 def backward(
