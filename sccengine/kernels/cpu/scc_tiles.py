@@ -2,7 +2,7 @@
 
 Filters sorted by the start of their window are cut into tiles, tall or flat ones, whichever fill in fewer zeros; a tile
 reads the union of its windows once, weights outside a filter's window being zero (``windows.Tiles``). The gradient of
-the input is the same contraction with channels for filters (``windows.transposed_tiles``), so ``contract`` serves both:
+the input is the same contraction with channels for filters (``windows.transposed_tiles``), so one kernel serves both:
 
     forward     y (O, M)  = W x          W[f, c] = weight[f, (c - start[f]) mod C] where that tap is below K, else 0
     transposed  dx (C, M) = W^T dy
@@ -19,6 +19,8 @@ Nothing of the size of a gathered window is ever stored:
   slow with 512 channels and M = 8192 as when packed);
 * the microkernel (scc_microkernels.py) keeps a whole tile in registers over the whole window.
 
+Where there are but a few columns, the forward is not worth packing weights for, and scc_columns.py takes it.
+
 Work is shared out by blocks of columns; every sum is taken by one thread in one order, so the bits do not depend on the
 number of threads.
 """
@@ -28,6 +30,7 @@ from functools import lru_cache
 import numpy as np
 from numba import prange
 
+from sccengine.kernels.cpu import scc_columns
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.scc_microkernels import (
     FLAT_ROWS,
@@ -295,7 +298,10 @@ def contract(x, weight, bias, y, windows, relu=False, scale=None):
 
     scale (O,), or None for ones: factors of the rows of weight.
     """
-    _run(x, weight, bias, y, windows, tiles_of(windows), False, relu, scale)
+    if scc_columns.serves(x):
+        scc_columns.contract(x, weight, bias, y, windows, lowest(y.dtype, relu), scale)
+    else:
+        _run(x, weight, bias, y, windows, tiles_of(windows), False, relu, scale)
 
 
 def contract_transposed(dy, weight, dx, windows):
