@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from sccengine.kernels.cpu import batch_norm, compile, depthwise, dropout, relu
+from sccengine.kernels.cpu import batch_norm, compile, depthwise, dropout, relu, scc_columns
+from sccengine.windows import ChannelWindows
 
 ARITHMETIC = r"v?f?n?m?(?:add|sub|mul|max|min|cmp|xor)\w*"
 
@@ -162,7 +163,9 @@ add.forward(a, a, y)
 
 DIGEST = """
 import hashlib, numpy as np
-from sccengine.kernels.cpu import batch_norm, clip_grad_norm, conv2d, cross_entropy, depthwise, dropout, rows
+from sccengine.kernels.cpu import batch_norm, clip_grad_norm, conv2d, cross_entropy, depthwise, dropout, max_pool2d
+from sccengine.kernels.cpu import rows, scc
+from sccengine.windows import ChannelWindows
 random = np.random.default_rng(0)
 x = random.standard_normal((9, 12, 12, 64)).astype(np.float32)
 flat = x.reshape(9, -1)
@@ -196,6 +199,19 @@ note()
 rows.sum_rows(flat, row[0])
 dropout.apply(x.reshape(-1), y.reshape(-1), 0.3, np.array([2**63 + 5], np.uint64))
 note()
+for batch in 64, 5:
+    images = x[..., :batch].copy()
+    dx, dweight, halves = np.empty_like(images), np.empty((9, 3, 3), np.float32), images[:, ::2, ::2].copy()
+    depthwise.backward(images, images, weight, dx, dweight, row[0], (1, 1), (1, 1))
+    digest.update(dx.tobytes() + dweight.tobytes())
+    winners = np.empty(halves.shape, np.int32)
+    max_pool2d.forward(images, halves, winners, (2, 2), (2, 2), (0, 0))
+    max_pool2d.backward(halves, winners, dx, (2, 2), (2, 2), (0, 0))
+    digest.update(halves.tobytes() + dx.tobytes())
+few, taps = (random.standard_normal(shape, dtype=np.float32) for shape in ((192, 6), (500, 192)))
+results = [np.empty((500, 6), np.float32)]
+scc.forward(few, taps, None, *results, ChannelWindows.dense(192, 500))
+note()
 norm = np.empty(1)
 clip_grad_norm.norm([x], norm)
 digest.update(norm.tobytes())
@@ -217,12 +233,13 @@ def launch_all():
     row = [np.ones(2, np.float32) for _ in range(5)]
     flat, flat_y, mean = x.reshape(2, -1), y.reshape(2, -1), np.ones((2, 2), np.float32)
     depthwise.forward(x, weight, None, y, (1, 1), (1, 1))
-    depthwise.backward_weight(x, x, weight, (1, 1), (1, 1))
     depthwise.backward(x, x, weight, y, weight.copy(), row[0], (1, 1), (1, 1))
     batch_norm.forward_training(flat, *row[:2], None, flat_y, mean, row[2], None, None, None, 0.1, 1e-5, True)
     batch_norm.backward_training(flat, flat, None, *row[:2], mean, row[2], flat_y, None, *row[3:], 1e-5, True)
     relu.forward(x.reshape(-1), y.reshape(-1), 6.0)
     dropout.apply(x.reshape(-1), y.reshape(-1), 0.5, np.ones(1, np.uint64))
+    few, windows = np.ones((4, 2), np.float32), ChannelWindows.dense(4, 4)
+    scc_columns.contract(few, np.ones((4, 4), np.float32), None, few, windows, np.float32(0), None)
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="counts x86 vector instructions")
@@ -230,12 +247,12 @@ def launch_all():
     "kernel, suffix, least",
     [
         (depthwise._forward, "ps", 4),
-        (depthwise._backward_weight, "ps", 4),
         (depthwise._backward, "ps", 4),
         (batch_norm._forward_training, "ps", 8),
         (batch_norm._backward, "ps", 8),
         (relu._forward, "ps", 4),
         (dropout._apply, "(?:ps|q)", 4),
+        (scc_columns._contract, "ps", 8),
     ],
     ids=lambda value: getattr(value, "__qualname__", None),
 )
