@@ -290,16 +290,25 @@ def copy_runs(
 
 def _emit_copy_runs(builder, arguments):
     source, source_at, source_step, target, target_at, target_step, count, length, accumulate = arguments
-    with cgutils.for_range(builder, count) as run:
-        begin = _at(builder, source, source_at, builder.mul(run.index, source_step))
-        end = _at(builder, target, target_at, builder.mul(run.index, target_step))
-        with builder.if_else(accumulate) as (adding, copying):
-            with adding, cgutils.for_range(builder, length) as i:
-                place = _at(builder, end, i.index)
-                value = builder.load(_at(builder, begin, i.index))
-                builder.store(builder.fadd(builder.load(place), value), place)
-            with copying, cgutils.for_range(builder, length) as i:
-                builder.store(builder.load(_at(builder, begin, i.index)), _at(builder, end, i.index))
+    source, target = _at(builder, source, source_at), _at(builder, target, target_at)
+    steps = (length, 1), (source_step, 2), (target_step, 1)
+    conditions = [builder.icmp_signed("==", step, constant(value)) for step, value in steps]
+    every_other = functools.reduce(builder.and_, conditions, builder.not_(accumulate))
+    with builder.if_else(every_other) as (picking, copying_runs):
+        # The same in steps that LLVM knows, and so can vectorise.
+        with picking, cgutils.for_range(builder, count) as run:
+            value = builder.load(_at(builder, source, builder.mul(run.index, constant(2))))
+            builder.store(value, _at(builder, target, run.index))
+        with copying_runs, cgutils.for_range(builder, count) as run:
+            begin = _at(builder, source, builder.mul(run.index, source_step))
+            end = _at(builder, target, builder.mul(run.index, target_step))
+            with builder.if_else(accumulate) as (adding, copying):
+                with adding, cgutils.for_range(builder, length) as i:
+                    place = _at(builder, end, i.index)
+                    value = builder.load(_at(builder, begin, i.index))
+                    builder.store(builder.fadd(builder.load(place), value), place)
+                with copying, cgutils.for_range(builder, length) as i:
+                    builder.store(builder.load(_at(builder, begin, i.index)), _at(builder, end, i.index))
 
 
 @jit
