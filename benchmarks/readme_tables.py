@@ -35,8 +35,8 @@ def tables():
             _origin(contraction),
             _contraction_table(contraction),
             _against_matrix_products(contraction),
-            _network_table(steps, "training step, batch 64", training),
-            _network_table(inference, "evaluation, batch 64", evaluation),
+            _network_table(steps, "training step", training),
+            _network_table(inference, "evaluation", evaluation),
             _elsewhere(*(_rows(f"cpu-{name}-intel.json") for name in ("scc", "train-step", "inference"))),
             _memory(memory),
             _on_a_gpu(_rows("cuda-h200.json"), _rows("cuda-h200-tiles.json")),
@@ -259,7 +259,7 @@ def _network_table(rows, what, ours):
         times = [_median(row, "engine", (name,)) for name in ours.values()]
         theirs = _median(row, "pytorch")
         case = row["case"]
-        cells = [f"{case['model']}, {case['scheme']}, {case['image']}x{case['image']}"]
+        cells = [f"{case['model']}, {case['scheme']}, {case['image']}x{case['image']}, batch {case['batch']}"]
         cells += [f"{x:.2f}" for x in (*times, theirs, *(theirs / time for time in times))]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

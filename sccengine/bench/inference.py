@@ -93,7 +93,7 @@ def _problem(model, batch):
 
 BENCHMARK = Benchmark(
     "inference",
-    [_problem(model, 64) for model in ("dscnet", "mobilenet", "vgg16")],
+    [_problem(model, batch) for batch in (64, 1) for model in ("dscnet", "mobilenet", "vgg16")],
     [_problem("dscnet", batch) for batch in (3, 16)],
     case,
     "sccengine",
