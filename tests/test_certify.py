@@ -23,7 +23,13 @@ HOSTILE = [
     (16, 24, 2, "0.33"),
     (1, 3, 1, "0"),
 ]
-PASSES = [*tuning.LAUNCHERS, "backward, dx", "backward, dweight", "backward without dx, dweight"]
+PASSES = [
+    *tuning.LAUNCHERS,
+    "backward, dx",
+    "backward, dweight",
+    "backward without dx, dweight",
+    "forward of few columns",
+]
 VARIANT = "direct_input_centric"
 RIGHT = kernels._LAUNCHERS[VARIANT]
 

@@ -45,6 +45,45 @@ def test_only_the_gradients_needed(needed):
     assert tuple(t.grad is not None for t in tensors) == needed
 
 
+@pytest.mark.parametrize("m", [1, 2])
+@pytest.mark.parametrize("images", [2, 33])
+def test_a_gradient_alone_is_that_of_all_together(images, m):
+    random = np.random.default_rng(1)
+    arrays = [random.standard_normal(s, dtype=np.float32) for s in ((images, 3, 7, 6), (3 * m, 1, 3, 3), (3 * m,))]
+
+    def gradients(*needed):
+        tensors = [Tensor(array, requires_grad=n) for array, n in zip(arrays, needed)]
+        y = F.depthwise_conv2d(*tensors, stride=2, padding=1)
+        y.backward(Tensor(np.cos(np.arange(y.size, dtype=np.float32)).reshape(y.shape)))
+        return [None if t.grad is None else t.grad.numpy() for t in tensors]
+
+    together = gradients(True, True, True)
+    for alone in ((True, False, False), (False, True, False), (False, False, True), (False, True, True)):
+        for found, wanted in zip(gradients(*alone), together):
+            if found is not None:
+                np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("images", [1, 16])
+@pytest.mark.parametrize("stride, padding, at", [(4, 0, 4), (1, 0, 0), (1, 1, 0)])
+def test_dweight_of_what_is_not_finite_is_spoilt_only_where_it_is_read(stride, padding, at, images, value):
+    x = np.ones((images, 1, 5, 5), np.float32)
+    x[0, 0, at, at] = value
+    weight = Tensor(np.ones((1, 1, 3, 3), np.float32), requires_grad=True)
+    y = F.depthwise_conv2d(x, weight, stride=stride, padding=padding)
+    y.backward(Tensor(np.ones(y.shape, np.float32)))
+    padded = np.zeros((images, 5 + 2 * padding, 5 + 2 * padding))
+    padded[:, padding : padding + 5, padding : padding + 5] = x[:, 0]
+    outputs = y.shape[2]
+
+    def read(a, b):
+        return padded[:, a : a + outputs * stride : stride, b : b + outputs * stride : stride][:, :outputs, :outputs]
+
+    wanted = [[read(a, b).sum() for b in range(3)] for a in range(3)]
+    np.testing.assert_array_equal(weight.grad.numpy()[0, 0], wanted)
+
+
 @pytest.mark.parametrize(
     "change, error, message",
     [

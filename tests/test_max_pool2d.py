@@ -63,6 +63,13 @@ def test_the_first_of_equals_gets_the_gradient():
     np.testing.assert_array_equal(x.grad.numpy()[0, 0], [[1, 0], [0, 0]])
 
 
+@pytest.mark.parametrize("images", [1, 16])
+def test_the_value_is_that_of_the_winner_of_equal_zeros(images):
+    x = np.full((images, 1, 2, 2), -5, np.float32)
+    x[:, 0, 0, 1], x[:, 0, 1, 0] = -0.0, 0.0
+    assert np.signbit(F.max_pool2d(x, 2).numpy()).all()
+
+
 def test_nan_wins_and_padding_never_does():
     x = -np.ones((1, 1, 3, 3), np.float32)
     assert (F.max_pool2d(x, 3, 1, 1).numpy() == -1).all()

@@ -24,7 +24,7 @@ def test_every_variant_matches_reference(case, dtype):
     checks.check("cpu", case, dtype)
 
 
-@pytest.mark.parametrize("columns", [1, 37, 16 * 7 + 3, 16 * 41])
+@pytest.mark.parametrize("columns", [1, 8, 9, 37, 16 * 7 + 3, 16 * 41])
 @pytest.mark.parametrize(
     "channels, groups, overlap, size",
     [

@@ -19,7 +19,8 @@ _SIDE = 3
 _MACS = 1 << 22
 _MOST_PIXELS = 1 << 7
 
-# The launchers as layers and the tuner call them: one gradient a launch, all of them, all but the input's.
+# The launchers as layers and the tuner call them: one gradient a launch, all of them, all but the input's; and forward
+# for one image, which may go another way.
 _PROBES = {
     probes.Contraction: {
         "forward": probes.forward_triples,
@@ -28,6 +29,7 @@ _PROBES = {
     },
     probes.AllGradients: {"backward, dx": probes.input_triples, "backward, dweight": probes.weight_triples},
     probes.WeightGradients: {"backward without dx, dweight": probes.weight_triples},
+    probes.FewColumns: {"forward of few columns": probes.forward_triples},
 }
 
 

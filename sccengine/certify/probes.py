@@ -24,7 +24,9 @@ _BITS = {"float64": 53, "float32": 24}
 # Elements of the largest array that a probe lets a baseline gather (O * K * columns).
 _GATHERED = 1 << 23
 _DRAWS = 8
-_COLUMNS = 37
+# Columns of a problem of random numbers, and the fewest of any; and those of an image alone, which may go another way.
+_COLUMNS, _LEAST = 37, 16
+_FEW = 5
 
 
 class Fault(Exception):
@@ -34,11 +36,15 @@ class Fault(Exception):
 class Contraction:
     """The launchers of one variant on windows, a launch for each gradient, with NumPy arrays in and out.
 
-    answers    which launchers `exact_results` tries
+    answers    which launchers `exact_results` tries, on so many columns:
+    drawn
+    least      columns of a launch: zeros are added to fewer
+    columns    one-hot columns of a launch, at most
     launches   how often a launcher has been called
     """
 
     answers = LAUNCHERS
+    drawn, least = _COLUMNS, _LEAST
     bias_gradient = None
 
     def __init__(self, windows, variant, dtype, device):
@@ -46,7 +52,7 @@ class Contraction:
         self.kernels = backend.kernels_for(self._there(np.zeros(1))).scc
         self.variant = self.kernels.VARIANTS[variant]
         self.bits = min(_BITS[self.dtype.name], self.variant.operand_bits)
-        self.columns = max(1, _GATHERED // (windows.out_channels * windows.width))
+        self.columns = max(self.least, _GATHERED // (windows.out_channels * windows.width))
         self.launches = 0
 
     def forward(self, x, weight, bias=None):
@@ -111,6 +117,17 @@ class WeightGradients(Contraction):
         return self._all(dy, x, np.zeros((self.windows.out_channels, self.windows.width)), False)[1]
 
 
+class FewColumns(Contraction):
+    """The same with few columns in a launch, as in a linear layer or in the last layers for one image."""
+
+    answers = ("forward",)
+    drawn, least = _FEW, 1
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.columns = _FEW
+
+
 def forward_triples(run):
     """Codes of the triples that the forward launcher touches. Raises Fault."""
     windows = run.windows
@@ -151,7 +168,7 @@ def exact_results(run, table):
     windows = run.windows
     for draw in range(_DRAWS):
         random = np.random.Generator(np.random.Philox(draw))
-        numbers = [random.integers(-8, 9, shape).astype(np.float64) for shape in _shapes(windows)]
+        numbers = [random.integers(-8, 9, shape).astype(np.float64) for shape in _shapes(windows, run.drawn)]
         x, dy, weight, bias = numbers
         dense = np.zeros((windows.out_channels, windows.in_channels))
         np.put_along_axis(dense, table, weight, axis=1)
@@ -171,9 +188,9 @@ def exact_results(run, table):
     return None
 
 
-def _shapes(windows):
+def _shapes(windows, columns):
     filters, channels = windows.out_channels, windows.in_channels
-    return (channels, _COLUMNS), (filters, _COLUMNS), (filters, windows.width), (filters,)
+    return (channels, columns), (filters, columns), (filters, windows.width), (filters,)
 
 
 def _decoded(run, codes, probe):
@@ -191,8 +208,11 @@ def _decoded(run, codes, probe):
 
 def _side_by_side(run, columns, launcher, weight):
     """The launcher on one-hot columns, some at a time."""
-    hot = np.eye(columns)
-    parts = [launcher(hot[:, at : at + run.columns], weight) for at in range(0, columns, run.columns)]
+    hot, parts = np.eye(columns), []
+    for at in range(0, columns, run.columns):
+        part = hot[:, at : at + run.columns]
+        missing = max(0, run.least - part.shape[1])
+        parts.append(launcher(np.pad(part, ((0, 0), (0, missing))), weight)[:, : part.shape[1]])
     return np.concatenate(parts, axis=1)
 
 

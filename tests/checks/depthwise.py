@@ -13,6 +13,7 @@ CASES = [
     {"shape": (2, 2, 3, 3), "m": 1, "kernel": (3, 3), "stride": 1, "padding": 4, "bias": True, "small": True},
     {"shape": (5, 16, 33, 17), "m": 1, "kernel": (3, 3), "stride": 1, "padding": 1, "bias": True},
     {"shape": (16, 9, 8, 8), "m": 2, "kernel": (5, 5), "stride": 2, "padding": 2, "bias": False},
+    {"shape": (1, 2, 9, 8), "m": 1, "kernel": (3, 3), "stride": 2, "padding": 1, "bias": True},
     {"shape": (19, 3, 6, 7), "m": 1, "kernel": (3, 3), "stride": 1, "padding": 1, "bias": True},
     {"shape": (32, 2, 7, 6), "m": 2, "kernel": (3, 3), "stride": 2, "padding": 1, "bias": True},
     {"shape": (35, 2, 5, 8), "m": 1, "kernel": (2, 3), "stride": (1, 4), "padding": (1, 0), "bias": True},

@@ -11,6 +11,7 @@ CASES = [
     {"shape": (1, 4, 5, 5), "kernel": 2, "stride": 3, "padding": 0, "ties": False, "small": True},
     {"shape": (2, 3, 1, 1), "kernel": 1, "stride": None, "padding": 0, "ties": False, "small": True},
     {"shape": (5, 9, 33, 17), "kernel": 3, "stride": 2, "padding": 1, "ties": False},
+    {"shape": (3, 24, 30, 31), "kernel": 2, "stride": None, "padding": 0, "ties": True},
     {"shape": (19, 3, 8, 7), "kernel": 3, "stride": 2, "padding": 1, "ties": True},
     {"shape": (37, 2, 6, 6), "kernel": 2, "stride": None, "padding": 0, "ties": True},
     {"shape": (16, 2, 5, 9), "kernel": (1, 3), "stride": (3, 1), "padding": (0, 1), "ties": False},

@@ -23,6 +23,7 @@ CASES = [
         "stride": 2,
         "small": True,
     },
+    {"shape": (2, 6, 2, 2), "filters": 8, "groups": 2, "overlap": 0.5, "follows": ("nr", "nr"), "small": True},
     {"shape": (1, 5, 1, 1), "filters": 3, "groups": 1, "overlap": None, "follows": ("", ""), "small": True},
     {
         "shape": (2, 4, 2, 6),

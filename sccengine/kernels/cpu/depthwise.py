@@ -107,8 +107,7 @@ def backward_input(
 ):
     kernel = weight.shape[1:]
     if depthwise_packed.serves(dy):
-        absent = dx[:0], weight[:0]
-        depthwise_packed.backward(dy, absent[0], weight, dx, absent[1], stride, padding)
+        depthwise_packed.backward(dy, dx[:0], weight, dx, weight[:0], stride, padding)
     else:
         runs = input_gradient_runs(dx, dy, kernel, stride, padding)
         _backward_input(dy, weight, dx, *runs, parallel=_is_large(dy, kernel))
@@ -121,6 +120,7 @@ def backward_weight(
     stride,  # (h, w)
     padding,  # (h, w)
 ):
+    # An input's gradient of no weights is made and dropped: it costs less than a kernel of its own would gain.
     backward(dy, x, np.zeros_like(dweight), None, dweight, None, stride, padding)
 
 
@@ -134,7 +134,7 @@ def backward(
     stride,  # (h, w)
     padding,  # (h, w)
 ):
-    """All gradients at once: dy is read from memory once instead of three times."""
+    """All gradients at once, from one reading of dy, of a short batch two."""
     kernel = weight.shape[1:]
     dx = np.empty((0, *x.shape[1:]), x.dtype) if dx is None else dx
     if depthwise_packed.serves(x):

@@ -105,9 +105,29 @@ def _filters_forward(begin, end, x, weight, bias, y, stride, padding, floor):
 
 
 @jit
+def _filter_products(f, dy, x, dweight, stride, padding):
+    """dweight[f] from pixels alone: in packed planes, zeros around dy make NaN of infinities that no output reads."""
+    _, kh, kw = dweight.shape
+    _, height, width, batch = x.shape
+    filters, outputs, columns, _ = dy.shape
+    plane = f // (filters // x.shape[0])
+    for a in range(kh):
+        for b in range(kw):
+            total = 0.0
+            for i in range(outputs):
+                h = i * stride[0] + a - padding[0]
+                for j in range(columns):
+                    w = j * stride[1] + b - padding[1]
+                    if 0 <= h < height and 0 <= w < width:
+                        for n in range(batch):
+                            total += dy[f, i, j, n] * x[plane, h, w, n]
+            dweight[f, a, b] = total
+
+
+@jit
 def _channels_backward(begin, end, dy, x, weight, dx, dweight, stride, padding):
-    """dx[begin:end], over the filters that read these channels, and their dweight: either where its array, and x, are
-    not empty"""
+    """dx[begin:end] where dx is not empty, and dweight of the filters that read these channels, where dweight and x are
+    not"""
     kh, kw = weight.shape[1:]
     sh, sw = stride
     filters, _, _, batch = dy.shape
@@ -143,6 +163,8 @@ def _channels_backward(begin, end, dy, x, weight, dx, dweight, stride, padding):
                 _unpack(target, columns, top, left, sh, sw, f % multiplier > 0, dx, f // multiplier)
         if dweight.size:
             sum_lanes(sums, lanes, dweight, f)
+            if not np.isfinite(dweight[f]).all():
+                _filter_products(f, dy, x, dweight, stride, padding)
 
 
 @parallel_jit

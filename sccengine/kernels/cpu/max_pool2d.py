@@ -5,7 +5,7 @@
 
 The batch is the vector, and backward gathers: each input pixel looks at the windows that cover it. Where the batch
 fills no vector, a row of the image is one: the best of each column of a window, for all columns at once, then the best
-of those. Backward hands each dy to its winner there, which makes the same sums in the same order.
+of those. Backward hands each dy to its winner there: the same sums in the same order, but that -0 may be 0.
 """
 
 import numpy as np
@@ -24,9 +24,15 @@ def _is_short(image):
 
 
 @jit
+def _wins(value, held):
+    """Whether a later number takes the place of the one held: if it is greater, or the first NaN."""
+    return (not (value <= held)) & (held == held)
+
+
+@jit
 def _better(value, pixel, held, winner):
-    """The pair that wins: the one held unless the other is greater, or the first NaN."""
-    wins = (not (value <= held)) & (held == held)
+    """The pair that wins."""
+    wins = _wins(value, held)
     return (value if wins else held), (pixel if wins else winner)
 
 
@@ -139,8 +145,8 @@ def _best_of_columns(
         held, value = column[n], other_column[n]
         pixel, other = rows[n] + w, other_rows[n] + other_w
         equal = (value == held) | ((value != value) & (held != held))
-        value, other = _better(value, other, held, pixel)
-        best[n], winner[n] = value, min(pixel, other_rows[n] + other_w) if equal else other
+        wins = _wins(value, held) | (equal & (other < pixel))
+        best[n], winner[n] = (value if wins else held), (other if wins else pixel)
 
 
 @jit

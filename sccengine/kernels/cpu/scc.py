@@ -39,8 +39,9 @@ VARIANTS = {
         ),
         Variant(
             "tiles",
-            "filters sorted by start, in register tiles that read the union of their windows once",
-            workspace="one strip of columns a thread, and W's nonzeros",
+            "filters sorted by start, in register tiles that read the union of their windows once; forward of up to 8 "
+            "columns dot products",
+            workspace="one strip of columns a thread, and W's nonzeros; of up to 8 columns a copy of x",
         ),
     )
 }

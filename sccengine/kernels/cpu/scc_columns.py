@@ -4,7 +4,8 @@
 
 Tiles (scc_tiles.py) would spend their time on packing weights that are used for one vector or less. Here each is read
 once, where it lies: a filter's taps are one run of memory, and so is what they are multiplied with, once the channels
-of a column lie side by side, the first ones again after the last. Every sum is taken by one thread.
+of a column lie side by side, the first ones again after the last. Nothing else is multiplied, so infinities stay with
+the filters that read them. Every sum is taken by one thread.
 """
 
 import numpy as np

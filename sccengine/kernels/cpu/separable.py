@@ -11,7 +11,7 @@ The scales go into the weights of both stages, so neither costs a pass over an i
 microkernels apply before they store. A thread makes output rows: so many at a time that z of all channels stays in its
 second-level cache, first all of z (depthwise.py), then y from it (scc_tiles.py). Memory carries x and y, and nothing
 else. Where the batch is short or there are too few rows for the threads, both stages run on the whole image, one after
-the other; the bits are the same.
+the other; the bits do not depend on the threads.
 """
 
 import math
@@ -19,7 +19,7 @@ import math
 import numpy as np
 from numba import prange
 
-from sccengine.kernels.cpu import depthwise, depthwise_packed, scc_tiles
+from sccengine.kernels.cpu import depthwise, depthwise_packed, scc_columns, scc_tiles
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.depthwise_runs import forward_runs, gather_plane
 from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets, tile_size
@@ -143,7 +143,7 @@ def forward(
     groups = share_count(parallel)
     uneven = height % groups > 0 and height < 4 * groups
     small = len(x) * height * width * batch <= groups * _STRIP_ELEMENTS
-    if depthwise_packed.serves(x) or uneven or small:
+    if depthwise_packed.serves(x) or scc_columns.serves(_flat(y)) or uneven or small:
         z = np.empty((len(x), height, width, batch), x.dtype)
         depthwise.forward(x, taps, shift, z, stride, padding, depthwise_stage.relu)
         scc_tiles.contract(_flat(z), weight, bias, _flat(y), windows, mixing_stage.relu, scale)

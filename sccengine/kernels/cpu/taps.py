@@ -5,12 +5,13 @@ source and weight offsets advance by constant steps (negative in an input gradie
 
 ``weighted_taps``   target[j] = max(floor, init + sum_(i, k) weight[i, k] * source[i * step_y + k * step_x + j])
 ``gradient_taps``   the same without a floor and, of the source values that this reads,
-                    sums[i, k, lane] += sum_j source[i * step_y + k * step_x + j] * other[j],    lane = j mod lanes
+                    sum over the lanes of sums[i, k] += sum_j source[i * step_y + k * step_x + j] * other[j]
 
 for 0 <= j < length. LLVM vectorises neither from a loop: it would have to prove that nine shifted runs do not overlap
-the target. For whole vectors, grids of up to 3 x 3 taps are written out, with weights and sums in registers. Other
-grids are loops, over blocks of four vectors, then single ones. What fills no vector goes by fours and ones, so nothing
-is read past the end. Every element of the target is summed in the same order, whichever takes it.
+the target. For whole vectors, grids of up to 3 x 3 taps are written out where nothing accumulates, with weights and
+sums in registers as far as a host has them. Other grids are loops, over blocks of four vectors, then single ones. What
+fills no vector goes by fours and ones, so nothing is read past the end. Every element of the target is summed in the
+same order, whichever takes it.
 """
 
 import functools
