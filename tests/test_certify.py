@@ -112,7 +112,7 @@ def test_a_missing_wrap(monkeypatch):
     replace(monkeypatch, forward=cut_short)
     _, problems = triples_found()
     wanted = f"forward of variant {VARIANT} in float64: does not touch (filter 5, tap 2, channel 0); 2 triples"
-    assert any(problem.startswith(wanted) for problem in problems), problems
+    assert problems[4].startswith(wanted), problems
 
 
 def test_a_weight_gradient_that_drops_a_tap(monkeypatch):
@@ -152,7 +152,7 @@ def test_a_fault_where_all_gradients_are_computed_at_once(monkeypatch, with_inpu
     [
         (lambda x, weight, y: y.__iadd__(weight[0, 0] * x[3]), "row 0, column 3 of the result is 2 products"),
         (lambda x, weight, y: y.__setitem__(1, weight[0] @ x[2:6]), "filter 1 is given the weight of filter 0"),
-        (lambda x, weight, y: y.__setitem__((3, -1), np.nan), "row 3, column 4 of the result is nan products"),
+        (lambda x, weight, y: y.__setitem__((3, -1), np.nan), "row 3, column 11 of the result is nan products"),
         # Right for one-hot operands: only together do two channels go wrong.
         (lambda x, weight, y: y.__setitem__(0, y[0] + x[0] * x[1]), "forward is"),
     ],

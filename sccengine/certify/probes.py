@@ -25,7 +25,7 @@ _BITS = {"float64": 53, "float32": 24}
 _GATHERED = 1 << 23
 _DRAWS = 8
 # Columns of a problem of random numbers, and the fewest of any; and those of an image alone, which may go another way.
-_COLUMNS, _LEAST = 37, 16
+_COLUMNS, _LEAST = 37, 9
 _FEW = 5
 
 

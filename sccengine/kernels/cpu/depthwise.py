@@ -15,14 +15,9 @@ from numba import prange
 
 from sccengine.kernels.cpu import depthwise_packed
 from sccengine.kernels.cpu.compile import PARALLEL_WORK, jit, parallel_jit
-from sccengine.kernels.cpu.depthwise_runs import (
-    forward_runs,
-    gather_gradients,
-    gather_plane,
-    input_gradient_runs,
-)
+from sccengine.kernels.cpu.depthwise_runs import forward_runs, gather_gradients, gather_plane, input_gradient_runs
 from sccengine.kernels.cpu.rows import row_sum, sum_rows
-from sccengine.kernels.cpu.simd import VECTOR_BYTES, lowest
+from sccengine.kernels.cpu.simd import VECTOR_BYTES, is_short_batch, lowest
 from sccengine.kernels.cpu.taps import sum_lanes
 
 
@@ -91,7 +86,7 @@ def forward(
     bias = np.zeros(y.shape[0], y.dtype) if bias is None else bias
     floor = lowest(y.dtype, relu)
     kernel = weight.shape[1:]
-    if depthwise_packed.serves(x):
+    if is_short_batch(x):
         depthwise_packed.forward(x, weight, bias, y, stride, padding, floor)
     else:
         runs = forward_runs(x, y, kernel, stride, padding)
@@ -106,7 +101,7 @@ def backward_input(
     padding,  # (h, w)
 ):
     kernel = weight.shape[1:]
-    if depthwise_packed.serves(dy):
+    if is_short_batch(dy):
         depthwise_packed.backward(dy, dx[:0], weight, dx, weight[:0], stride, padding)
     else:
         runs = input_gradient_runs(dx, dy, kernel, stride, padding)
@@ -120,7 +115,7 @@ def backward_weight(
     stride,  # (h, w)
     padding,  # (h, w)
 ):
-    # An input's gradient of no weights is made and dropped: it costs less than a kernel of its own would gain.
+    # dx is made, of weights of zero, and dropped: what takes the time is reading dy.
     backward(dy, x, np.zeros_like(dweight), None, dweight, None, stride, padding)
 
 
@@ -137,7 +132,7 @@ def backward(
     """All gradients at once, from one reading of dy, of a short batch two."""
     kernel = weight.shape[1:]
     dx = np.empty((0, *x.shape[1:]), x.dtype) if dx is None else dx
-    if depthwise_packed.serves(x):
+    if is_short_batch(x):
         depthwise_packed.backward(dy, x, weight, dx, dweight, stride, padding)
         if dbias is not None:
             sum_rows(dy.reshape(dy.shape[0], -1), dbias)

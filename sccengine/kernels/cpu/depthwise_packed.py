@@ -13,14 +13,6 @@ from sccengine.kernels.cpu.shares import scratch, share_count, share_of
 from sccengine.kernels.cpu.simd import VECTOR_BYTES
 from sccengine.kernels.cpu.taps import copy_runs, gradient_taps, sum_lanes, weighted_taps
 
-#: Bytes of a pixel's batch below which planes are packed.
-_SHORT_BATCH = 64
-
-
-def serves(image):
-    """Whether the batch of image (C, H, W, N) is so short that packing its planes pays."""
-    return image.shape[3] * image.itemsize < _SHORT_BATCH
-
 
 @jit
 def _span(first, step, count, size):

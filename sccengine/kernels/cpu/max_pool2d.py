@@ -13,14 +13,7 @@ from numba import prange
 
 from sccengine.kernels.cpu.compile import PARALLEL_WORK, jit, parallel_jit
 from sccengine.kernels.cpu.shares import share_count, share_of
-
-#: Bytes of a pixel's batch from which that is the vector.
-_LONG_BATCH = 64
-
-
-@jit
-def _is_short(image):
-    return image.shape[3] * image.itemsize < _LONG_BATCH
+from sccengine.kernels.cpu.simd import is_short_batch
 
 
 @jit
@@ -201,6 +194,7 @@ def _unpool_short(
 @parallel_jit
 def _forward(
     shares,  # of the channels, one a thread
+    is_short,  # the batch
     x,  # (C, H, W, N)
     y,  # (C, HO, WO, N)
     indices,  # (C, HO, WO, N) int32
@@ -210,7 +204,7 @@ def _forward(
 ):
     for index in prange(shares):
         begin, end = share_of(np.int64(index), shares, 1, len(x))
-        if _is_short(x):
+        if is_short:
             _pool_short(begin, end, x, y, indices, kernel, stride, padding)
         else:
             for c in range(begin, end):
@@ -219,6 +213,7 @@ def _forward(
 
 @parallel_jit
 def _backward(
+    is_short,  # the batch
     dy,  # (C, HO, WO, N)
     indices,  # (C, HO, WO, N) int32
     dx,  # (C, H, W, N)
@@ -227,7 +222,7 @@ def _backward(
     padding,
 ):
     for c in prange(dx.shape[0]):
-        if _is_short(dx):
+        if is_short:
             _unpool_short(dy[c], indices[c], dx[c])
         else:
             _unpool(dy[c], indices[c], dx[c], kernel, stride, padding)
@@ -242,7 +237,7 @@ def forward(
     padding,  # (h, w), at most half the kernel
 ):
     parallel = 2 * x.size >= PARALLEL_WORK
-    _forward(share_count(parallel), x, y, indices, kernel, stride, padding, parallel=parallel)
+    _forward(share_count(parallel), is_short_batch(x), x, y, indices, kernel, stride, padding, parallel=parallel)
 
 
 def backward(
@@ -253,4 +248,4 @@ def backward(
     stride,  # (h, w)
     padding,  # (h, w)
 ):
-    _backward(dy, indices, dx, kernel, stride, padding, parallel=2 * dx.size >= PARALLEL_WORK)
+    _backward(is_short_batch(dx), dy, indices, dx, kernel, stride, padding, parallel=2 * dx.size >= PARALLEL_WORK)

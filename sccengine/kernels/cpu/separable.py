@@ -19,13 +19,13 @@ import math
 import numpy as np
 from numba import prange
 
-from sccengine.kernels.cpu import depthwise, depthwise_packed, scc_columns, scc_tiles
+from sccengine.kernels.cpu import depthwise, scc_columns, scc_tiles
 from sccengine.kernels.cpu.compile import jit, parallel_jit
 from sccengine.kernels.cpu.depthwise_runs import forward_runs, gather_plane
 from sccengine.kernels.cpu.scc_panels import pack_weights, packed_offsets, tile_size
 from sccengine.kernels.cpu.scc_tiles import contract_group, is_large, tiles_of
 from sccengine.kernels.cpu.shares import scratch, share_count
-from sccengine.kernels.cpu.simd import lowest
+from sccengine.kernels.cpu.simd import is_short_batch, lowest
 
 #: Elements of z that a thread makes at a time: a quarter of a second-level cache in float32.
 _STRIP_ELEMENTS = 1 << 17
@@ -143,7 +143,7 @@ def forward(
     groups = share_count(parallel)
     uneven = height % groups > 0 and height < 4 * groups
     small = len(x) * height * width * batch <= groups * _STRIP_ELEMENTS
-    if depthwise_packed.serves(x) or scc_columns.serves(_flat(y)) or uneven or small:
+    if is_short_batch(x) or scc_columns.serves(_flat(y)) or uneven or small:
         z = np.empty((len(x), height, width, batch), x.dtype)
         depthwise.forward(x, taps, shift, z, stride, padding, depthwise_stage.relu)
         scc_tiles.contract(_flat(z), weight, bias, _flat(y), windows, mixing_stage.relu, scale)

@@ -26,6 +26,15 @@ def _vector_bytes():
 VECTOR_BYTES = _vector_bytes()
 
 
+# Bytes of a pixel's batch below which it is short.
+_SHORT_BATCH = 64
+
+
+def is_short_batch(image):
+    """Whether the batch of an image (C, H, W, N) is too short to be the vector that a kernel works with."""
+    return image.shape[3] * image.itemsize < _SHORT_BATCH
+
+
 def lowest(dtype, relu):
     """The least result that a microkernel lets pass: 0 with ReLU, else -inf."""
     return dtype.type(0.0 if relu else -np.inf)
